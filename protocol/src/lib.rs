@@ -1,0 +1,12 @@
+//! What the bytes of the kit's devices, and of the wire to the centre, mean.
+//!
+//! `no_std` + `alloc`: no I/O, no clock, no async, no logging. Decoders take octets and give measurements; encoders are
+//! their inverse, for the simulated devices and for round-trip tests. The feature `flac` alone needs std.
+#![cfg_attr(not(any(test, feature = "flac")), no_std)]
+#![warn(clippy::indexing_slicing)]
+
+extern crate alloc;
+
+pub mod moment;
+pub mod reading;
+pub mod uplink;

@@ -1,0 +1,215 @@
+//! What every format becomes: values with their codes, digits and units, and the reading that carries them.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::decimal::Decimal;
+use crate::gatt::date_time::DateTime;
+use crate::moment::Moment;
+use crate::nomenclature::Mdc;
+use crate::uplink::id::{Origin, RecordingId};
+
+/// What sort of measurement a reading or recording is. Shape: one word of the JSON `kind`. Source: the driver table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// SpO2 and pulse of an oximeter.
+    PulseOximetry,
+    /// Systolic, diastolic, mean, pulse of a cuff.
+    BloodPressure,
+    /// Body temperature.
+    Temperature,
+    /// Heart rate and RR intervals.
+    HeartRate,
+    /// Weight and body composition.
+    Weight,
+    /// Blood glucose.
+    Glucose,
+    /// Spirometry parameters or a flow curve.
+    Spirometry,
+    /// An electrocardiogram.
+    Ecg,
+    /// A plethysmogram.
+    Pleth,
+    /// Respiration.
+    Respiration,
+    /// Intermediate cuff pressure.
+    CuffPressure,
+    /// Anything else a device states with its own code.
+    Other,
+}
+
+impl Kind {
+    /// Every kind with its kebab-case name.
+    pub const NAMES: [(Self, &'static str); 12] = [
+        (Self::PulseOximetry, "pulse-oximetry"),
+        (Self::BloodPressure, "blood-pressure"),
+        (Self::Temperature, "temperature"),
+        (Self::HeartRate, "heart-rate"),
+        (Self::Weight, "weight"),
+        (Self::Glucose, "glucose"),
+        (Self::Spirometry, "spirometry"),
+        (Self::Ecg, "ecg"),
+        (Self::Pleth, "pleth"),
+        (Self::Respiration, "respiration"),
+        (Self::CuffPressure, "cuff-pressure"),
+        (Self::Other, "other"),
+    ];
+
+    /// Its kebab-case name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("other", |(_, name)| name)
+    }
+}
+
+/// A value that is not a number.
+///
+/// Source: IEEE 11073-20601 FLOAT-Type and SFLOAT-Type special values; `NotAvailable` is ours for an absent component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Special {
+    /// NaN: not a number.
+    NotANumber,
+    /// NRes: not at this resolution.
+    NotAtThisResolution,
+    /// +INFINITY; a meter's "HI".
+    PositiveInfinity,
+    /// −INFINITY; a meter's "LO".
+    NegativeInfinity,
+    /// Reserved for future use.
+    Reserved,
+    /// The component is absent: probe off, MAP 0.
+    NotAvailable,
+}
+
+/// One quantity, as the device stated it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Quantity {
+    /// A number with every digit it arrived with.
+    Number(Decimal),
+    /// Not a number.
+    Special(Special),
+    /// A code as the value.
+    Code(Mdc),
+    /// A bit string.
+    Bits(u32),
+}
+
+/// One value of a reading. Shape: code · quantity · unit. Units: UCUM as sent, never converted here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Value {
+    /// What was measured.
+    pub code: Mdc,
+    /// How much.
+    pub quantity: Quantity,
+    /// In which unit: UCUM; empty for codes and bit strings.
+    pub unit: &'static str,
+}
+
+/// Whether a device sent it unasked or out of its memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Memory {
+    /// Sent unasked, as it was measured.
+    #[default]
+    Live,
+    /// Out of the device's memory.
+    Stored,
+}
+
+/// A status term of the standard, in kebab-case.
+pub type Status = &'static str;
+
+/// One decoded measurement, as a driver hands it over: no device, no assignment, no key, no gateway time yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// What sort it is.
+    pub kind: Kind,
+    /// Its values; those of a compound reading (blood pressure) stay together.
+    pub values: Vec<Value>,
+    /// The device's own time, as it sent it.
+    pub device_time: Option<DateTime>,
+    /// The device's own record number.
+    pub record: Option<u64>,
+    /// The device's user slot.
+    pub user_slot: Option<u8>,
+    /// Status in the standard's terms.
+    pub status: Vec<Status>,
+    /// Sent unasked, or out of the device's memory.
+    pub memory: Memory,
+    /// When it was received: the arrival of its last octet.
+    pub received: Moment,
+    /// The octets that make it the same measurement when the device sends it again (fields that change are left out).
+    pub octets: Vec<u8>,
+    /// The recording of this session that it belongs to, by the driver's own number.
+    pub recording: Option<u32>,
+}
+
+/// One channel of a recording. Shape: code · scale. Units: one digit is `scale` × `unit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// The lead or signal.
+    pub code: Mdc,
+    /// What one digit is worth.
+    pub scale: Decimal,
+    /// In which unit: UCUM.
+    pub unit: &'static str,
+    /// The filter the device states; empty where it states none.
+    pub filter: &'static str,
+}
+
+/// Samples per second, as a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    /// Samples.
+    pub samples: u32,
+    /// In so many seconds.
+    pub seconds: u32,
+}
+
+/// How a recording begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingHead {
+    /// What sort of waveform.
+    pub kind: Kind,
+    /// Its channels, always named; no code assumes a layout.
+    pub channels: Vec<Channel>,
+    /// Samples per second and channel.
+    pub rate: Rate,
+    /// Whether it goes on until the device or a person stops it, rather than for a set time.
+    pub continuous: bool,
+}
+
+/// A run of samples without a hole.
+///
+/// Shape: `samples` interleaved, one integer a channel in the order of the head, as the device sent them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Index of the first sample in the recording; a jump against the block before means samples were lost.
+    pub first: u64,
+    /// The device's own counter at the first sample, where it sends one.
+    pub device_counter: Option<u64>,
+    /// When the first sample was received.
+    pub received: Moment,
+    /// Interleaved samples.
+    pub samples: Vec<i32>,
+    /// Bit n: channel n has an electrode off throughout this block.
+    pub lead_off: u32,
+    /// Bit n: channel n is saturated throughout this block.
+    pub saturated: u32,
+    /// The probe is off, or the signal is marked as artifact, throughout this block.
+    pub artifact: bool,
+}
+
+/// Identity and key of a stored reading, as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadingContext {
+    /// The device's stable identity.
+    pub device: String,
+    /// The driver's name.
+    pub driver: String,
+    /// The assignment's id, where one was active.
+    pub assignment: Option<String>,
+    /// What makes it the same one when the device sends it twice.
+    pub origin: Option<Origin>,
+    /// The recording it belongs to.
+    pub recording: Option<RecordingId>,
+}
