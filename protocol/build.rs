@@ -3,8 +3,6 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let schema = protox::compile(["telemonitoring.v1.proto"], ["proto"])?;
-    prost_build::Config::new()
-        .btree_map(["."])
-        .compile_fds(schema)?;
+    prost_build::Config::new().btree_map(["."]).compile_fds(schema)?;
     Ok(())
 }

@@ -1,1 +1,3 @@
-//! agent
+//! The telemonitoring gateway: measures, keeps, and delivers each reading exactly once.
+
+pub mod store;

@@ -7,6 +7,11 @@
 
 extern crate alloc;
 
+pub mod decimal;
+pub mod gatt;
+pub mod mder;
 pub mod moment;
+pub mod nomenclature;
+pub mod reader;
 pub mod reading;
 pub mod uplink;

@@ -103,11 +103,7 @@ impl core::str::FromStr for KitId {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
         let allowed = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'-';
-        if (4..=32).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text.to_string()))
-        } else {
-            Err(IdError::Kit)
-        }
+        if (4..=32).contains(&text.len()) && text.bytes().all(allowed) { Ok(Self(text.to_string())) } else { Err(IdError::Kit) }
     }
 }
 

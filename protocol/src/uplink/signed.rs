@@ -65,12 +65,7 @@ pub fn to_be_signed(kind: SignedType, topic: &str, body: &[u8]) -> Vec<u8> {
 pub fn seal(signer: &dyn Signer, kind: SignedType, topic: &str, message: &impl Message) -> Result<Vec<u8>, SignError> {
     let body = message.encode_to_vec();
     let signature = signer.sign(&to_be_signed(kind, topic, &body))?;
-    let envelope = wire::Signed {
-        body,
-        signature: signature.to_vec(),
-        key_id: signer.key_id().0.to_vec(),
-        r#type: kind.into(),
-    };
+    let envelope = wire::Signed { body, signature: signature.to_vec(), key_id: signer.key_id().0.to_vec(), r#type: kind.into() };
     Ok(envelope.encode_to_vec())
 }
 

@@ -76,7 +76,14 @@ mod tests {
 
     #[test]
     fn what_is_not_a_topic_of_ours_is_none() {
-        for name in ["", "tm/1", "tm/2/centro/KIT-0001/state", "tm/1/centro/kit-1/state", "tm/1/centro/KIT-0001/up/else", "tm/1/centro/KIT-0001/up/vitals/x"] {
+        for name in [
+            "",
+            "tm/1",
+            "tm/2/centro/KIT-0001/state",
+            "tm/1/centro/kit-1/state",
+            "tm/1/centro/KIT-0001/up/else",
+            "tm/1/centro/KIT-0001/up/vitals/x",
+        ] {
             assert_eq!(Topic::parse(name), None, "{name}");
         }
     }

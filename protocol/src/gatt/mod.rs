@@ -1,0 +1,3 @@
+//! One file per GATT characteristic.
+
+pub mod date_time;
