@@ -1,3 +1,4 @@
 //! What a driver meets: virtual links.
 
+pub mod bluez;
 pub mod gatt;
