@@ -178,10 +178,13 @@ async fn link_on_a_fresh_central(agent: &mut Agent) -> (Central, Link) {
     }
 }
 
+fn options() -> Options {
+    // Moments are not looked at here.
+    Options::new(vec![SERVICE], Arc::new(|| Moment::ZERO))
+}
+
 async fn open() -> Result<Central, CentralError> {
-    let started = std::time::Instant::now();
-    let clock = Arc::new(move || Moment::ZERO + started.elapsed());
-    Central::open(Options { adapter: None, services: vec![SERVICE], clock }).await
+    Central::open(options()).await
 }
 
 fn wanted(allowed: Allowed) -> Wanted {
@@ -430,18 +433,55 @@ fn i2_a_device_that_hangs_up_before_its_services_are_resolved_loses_nothing() {
         let central = open().await.unwrap();
         while agent.measured < 10 {
             let mut link = agent.connect(&central, &wanted(Allowed::Any)).await;
+            agent.note(format_args!("link {:?}", link.identity().serial));
             agent.measure(&mut link, 10 - agent.measured).await;
         }
     });
     if agent {
         return;
     }
-    // bluetoothd subscribes again 30 ms into the second link, and the device says its two and goes.
-    let (meter, known) = Meter::new(1, plan(10, &[4, 2, 2]));
+    // bluetoothd subscribes again 30 ms into the second link, and the device says its one and goes, before services are
+    // resolved; and so on the third.
+    let (meter, known) = Meter::new(1, plan(10, &[4, 1, 1]));
     let kit = Kit::new(vec![meter]);
     let notes = kit.run("i2_a_device_that_hangs_up_before_its_services_are_resolved_loses_nothing");
-    assert_eq!(numbers(&notes), (1..=10).collect::<Vec<u16>>());
+    let mut expected = vec!["link Some(\"SN1\")", "1", "2", "3", "4", "link Some(\"SN1\")", "5", "link Some(\"SN1\")", "6"];
+    expected.extend(["link Some(\"SN1\")", "7", "8", "9", "10"]);
+    assert_eq!(notes, expected, "each visit is a link of its own, and who came is known from the first");
     assert_eq!(truth(&known).links, 4);
+}
+
+#[test]
+fn i2_a_central_that_is_worn_out_is_replaced_and_nothing_is_lost() {
+    let agent = Agent::run(async |agent| {
+        let mut centrals = 0;
+        while agent.measured < 36 {
+            let central = Central::open(Options { connects_max: 4, ..options() }).await.unwrap();
+            centrals += 1;
+            let failed = loop {
+                match timeout(STEP, central.connect(&wanted(Allowed::Any))).await.expect("no link") {
+                    Ok(mut link) => {
+                        link.carry_out(Command::Subscribe(Token(1), MEASURED)).await;
+                        assert!(matches!(agent.next(&mut link).await, Occurrence::Up { .. }));
+                        if agent.measure(&mut link, 36 - agent.measured).await.is_none() {
+                            break None;
+                        }
+                    }
+                    Err(error) => break Some(error),
+                }
+            };
+            assert_eq!(failed, (agent.measured < 36).then_some(CentralError::WornOut));
+        }
+        assert!(centrals >= 2, "{centrals}");
+    });
+    if agent {
+        return;
+    }
+    let (meter, known) = Meter::new(1, plan(36, &[6, 6, 6, 6, 6, 6]));
+    let kit = Kit::new(vec![meter]);
+    let notes = kit.run("i2_a_central_that_is_worn_out_is_replaced_and_nothing_is_lost");
+    assert_eq!(numbers(&notes), (1..=36).collect::<Vec<u16>>());
+    assert_eq!(truth(&known).links, 6);
 }
 
 #[test]

@@ -16,9 +16,9 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::conversation;
-use super::{CONNECTS_MAX, CONNECTS_WITH_LINKS_MAX, CentralError, HEALTH_PERIOD, Options, Request, Sighting, Wanted};
+use super::{CentralError, HEALTH_PERIOD, Options, Request, Sighting, Wanted};
 use crate::driver::bluetooth;
-use crate::transport::{Address, Clock, shown};
+use crate::transport::{Address, Clock, Identity, shown};
 
 /// The most devices that are remembered; the one heard longest ago is forgotten first.
 const SEEN_MAX: usize = 256;
@@ -60,6 +60,7 @@ struct Seen {
     connection: watch::Sender<Connection>,
     claimed: bool,
     values: Option<Values>,
+    identity: Option<Identity>,
 }
 
 #[derive(Default)]
@@ -81,6 +82,7 @@ pub(super) struct Air {
     /// Whether scanning is on; held while it is to be off.
     scanning: tokio::sync::Mutex<bool>,
     connects: AtomicU32,
+    connects_max: u32,
     failing: watch::Sender<Option<CentralError>>,
 }
 
@@ -98,6 +100,8 @@ pub(super) struct Claim {
     pub(super) connection: watch::Receiver<Connection>,
     /// Its values; `None` only until the first conversation made the stream.
     pub(super) values: Option<Values>,
+    /// Who it was found to be in the last conversation.
+    pub(super) identity: Option<Identity>,
 }
 
 impl Drop for Claim {
@@ -105,6 +109,7 @@ impl Drop for Claim {
         if let Some(seen) = self.air.table().devices.get_mut(&self.id) {
             seen.claimed = false;
             seen.values = self.values.take();
+            seen.identity = self.identity.take();
         }
         self.air.changed.send_replace(());
     }
@@ -131,6 +136,7 @@ impl Air {
             changed: watch::Sender::new(()),
             scanning: tokio::sync::Mutex::new(false),
             connects: AtomicU32::new(0),
+            connects_max: options.connects_max,
             failing,
         });
         air.listen().await;
@@ -269,6 +275,7 @@ impl Air {
             connection: watch::Sender::new(Connection::default()),
             claimed: false,
             values: None,
+            identity: None,
         });
         seen.name = properties.advertisement_name.as_deref().and_then(shown);
         seen.services.extend(properties.services);
@@ -323,6 +330,7 @@ impl Air {
             name: seen.name.clone(),
             connection: seen.connection.subscribe(),
             values: seen.values.take(),
+            identity: seen.identity.clone(),
         })
     }
 
@@ -357,7 +365,7 @@ impl Air {
     pub(super) fn count_connect(&self) -> Result<(), CentralError> {
         let connects = self.connects.fetch_add(1, Ordering::Relaxed);
         let conversations = self.table().devices.values().filter(|seen| seen.claimed).count();
-        if connects >= CONNECTS_WITH_LINKS_MAX || (connects >= CONNECTS_MAX && conversations <= 1) {
+        if connects / 2 >= self.connects_max || (connects >= self.connects_max && conversations <= 1) {
             self.fail(CentralError::WornOut);
             return Err(CentralError::WornOut);
         }

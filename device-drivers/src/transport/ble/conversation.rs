@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::air::{Air, Claim, Connection, Values};
 use super::{CentralError, Wanted};
 use crate::driver::{By, Command, DownReason, Endpoint, LinkError, Security, Token, WRITE_OCTETS_MAX};
-use crate::transport::{Address, Identity, Link, LinkEnd, Occurrence, Outlet, Overflow, shown};
+use crate::transport::{Identity, Link, LinkEnd, Occurrence, Outlet, Overflow, shown};
 
 /// A device that was just heard answers within so long, services resolved.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
@@ -80,13 +80,10 @@ struct Conversation {
 
 /// Gives `answer` one link to a device that is wanted, and serves it to its end.
 pub(super) async fn serve(air: Arc<Air>, wanted: Wanted, mut answer: oneshot::Sender<Result<Link, CentralError>>) {
-    // Values of links that ended before anybody could take them, by device. They go to this caller or to nobody: another may
-    // come when the device is with another patient.
-    let mut kept: HashMap<Address, VecDeque<Early>> = HashMap::new();
     loop {
         let claim = tokio::select! {
             claim = air.claim(&wanted) => claim,
-            () = answer.closed() => return dropped(kept.values().map(VecDeque::len).sum()),
+            () = answer.closed() => return,
             error = air.failed() => {
                 // Whoever asked may have gone.
                 let _gone = answer.send(Err(error));
@@ -94,8 +91,7 @@ pub(super) async fn serve(air: Arc<Air>, wanted: Wanted, mut answer: oneshot::Se
             }
         };
         let address = claim.address;
-        let early = kept.remove(&address).unwrap_or_default();
-        let mut conversation = match Conversation::begin(&air, claim, early).await {
+        let mut conversation = match Conversation::begin(&air, claim).await {
             Ok(conversation) => conversation,
             Err(error) => {
                 air.fail(CentralError::Gone(error.to_string()));
@@ -104,41 +100,68 @@ pub(super) async fn serve(air: Arc<Air>, wanted: Wanted, mut answer: oneshot::Se
         };
         let found = tokio::select! {
             found = conversation.bring_up() => found,
-            () = answer.closed() => return dropped(conversation.undo().await.len()),
+            () = answer.closed() => Err("nobody waits for it any more".to_owned()),
             _ = air.failed() => Err("Bluetooth went away".to_owned()),
         };
         match found {
             Ok(found) => {
                 let (link, end) = Link::new(found.identity.clone(), Arc::clone(&air.clock));
-                if answer.send(Ok(link)).is_err() {
-                    return dropped(conversation.undo().await.len());
+                if answer.send(Ok(link)).is_ok() {
+                    return conversation.run(end, found).await;
                 }
-                return conversation.run(end, &found).await;
+                return dropped(&conversation.undo().await);
             }
             Err(reason) => {
                 tracing::debug!(%address, reason, "no conversation with this device; waiting to hear it again");
-                kept.insert(address, conversation.undo().await);
+                if let Some(visit) = conversation.undo().await {
+                    return visit.hand_over(&air, answer);
+                }
             }
         }
     }
 }
 
-fn dropped(values: usize) {
-    if values > 0 {
-        tracing::warn!(values, "values came on a link that nobody took");
+fn dropped(visit: &Option<Visit>) {
+    if let Some(visit) = visit {
+        tracing::warn!(address = ?visit.found.identity.address, values = visit.values.len(), "values came that nobody took");
+    }
+}
+
+/// Values of a link that ended before it could be used: the device said what it had to say and went. bluetoothd has confirmed
+/// them, so this is the one place where they are.
+struct Visit {
+    found: Found,
+    values: VecDeque<Early>,
+}
+
+impl Visit {
+    /// Hands the values over as a link that went up, brought them, and went down.
+    fn hand_over(mut self, air: &Air, answer: oneshot::Sender<Result<Link, CentralError>>) {
+        let (link, end) = Link::new(self.found.identity.clone(), Arc::clone(&air.clock));
+        if answer.send(Ok(link)).is_err() {
+            return dropped(&Some(self));
+        }
+        let mut exchange = Exchange::begin(&self.found, end.outlet);
+        if exchange.take_all(&mut self.values) == Err(Overflow) {
+            tracing::debug!("a visit brought much");
+        }
+        air.caller.spawn(exchange.outlet.finish(DownReason::Lost));
     }
 }
 
 impl Conversation {
-    /// Sees to it that values are listened to before there can be any.
-    async fn begin(air: &Arc<Air>, mut claim: Claim, early: VecDeque<Early>) -> Result<Self, btleplug::Error> {
-        let values = match claim.values.take() {
+    /// Sees to it that values are listened to before there can be any of this conversation; what came before it is nobody's.
+    async fn begin(air: &Arc<Air>, mut claim: Claim) -> Result<Self, btleplug::Error> {
+        let mut values = match claim.values.take() {
             Some(values) => values,
             None => claim.peripheral.notifications().await?,
         };
+        while let Some(Some(_)) = values.next().now_or_never() {
+            tracing::warn!(address = %claim.address, "a value came while there was no conversation");
+        }
         let connection = claim.connection.clone();
         let losses = connection.borrow().losses;
-        Ok(Self { air: Arc::clone(air), claim, values, connection, losses, early })
+        Ok(Self { air: Arc::clone(air), claim, values, connection, losses, early: VecDeque::new() })
     }
 
     /// Awaits `work` and keeps the values that come meanwhile.
@@ -147,7 +170,7 @@ impl Conversation {
         loop {
             tokio::select! {
                 biased;
-                Some(value) = self.values.next() => self.early.push_back(((self.air.clock)(), value)),
+                Some(value) = self.values.next() => self.keep(value),
                 outcome = &mut work => return outcome,
             }
         }
@@ -163,6 +186,10 @@ impl Conversation {
                 Err(reason) => tracing::debug!(address = %self.claim.address, attempt, reason, "connecting failed"),
             }
             self.disconnect().await;
+            self.drain();
+            if !self.early.is_empty() {
+                return Err("it came and went".to_owned());
+            }
             self.hold(sleep(delay)).await;
             delay *= 2;
         }
@@ -176,20 +203,33 @@ impl Conversation {
         self.hold(connect(&air, &peripheral, connection)).await?;
         let discovering = peripheral.discover_services_with_timeout(DISCOVER_TIMEOUT);
         self.hold(discovering).await.map_err(|error| error.to_string())?;
+        let mut found = self.found();
+        let [manufacturer, model, serial, firmware] = self.device_information(&found).await;
+        found.identity = Identity { manufacturer, model, serial, firmware, ..found.identity };
+        if self.connection.borrow().losses != self.losses {
+            return Err("the link was lost".to_owned());
+        }
+        self.claim.identity = Some(found.identity.clone());
+        Ok(found)
+    }
+
+    /// What the device has, as it was last discovered, and who it was last found to be.
+    fn found(&self) -> Found {
+        let peripheral = &self.claim.peripheral;
+        let known = self.claim.identity.clone().unwrap_or_default();
+        let name = self.claim.name.clone().or(known.name);
         let mut found = Found {
             has: Vec::new(),
             characteristics: HashMap::new(),
             mtu: peripheral.mtu().saturating_sub(ATT_HEADER_OCTETS),
-            identity: Identity { address: Some(self.claim.address), name: self.claim.name.clone(), ..Identity::default() },
+            identity: Identity { address: Some(self.claim.address), name, ..known },
         };
         for characteristic in peripheral.characteristics() {
             let endpoint = Endpoint { service: characteristic.service_uuid, characteristic: characteristic.uuid };
             found.has.push(endpoint);
             found.characteristics.insert(endpoint, characteristic);
         }
-        let [manufacturer, model, serial, firmware] = self.device_information(&found).await;
-        found.identity = Identity { manufacturer, model, serial, firmware, ..found.identity };
-        if self.connection.borrow().losses == self.losses { Ok(found) } else { Err("the link was lost".to_owned()) }
+        found
     }
 
     async fn device_information(&mut self, found: &Found) -> [Option<String>; 4] {
@@ -224,20 +264,32 @@ impl Conversation {
         .await;
     }
 
-    /// Undoes what was begun and gives the device back; what it had sent meanwhile, and been told was received, is left.
-    async fn undo(mut self) -> VecDeque<Early> {
+    /// Undoes what was begun and gives the device back; what it had sent meanwhile is left.
+    async fn undo(mut self) -> Option<Visit> {
         self.disconnect().await;
         self.drain();
-        let early = std::mem::take(&mut self.early);
+        let values = std::mem::take(&mut self.early);
+        let visit = (!values.is_empty()).then(|| Visit { found: self.found(), values });
         let air = Arc::clone(&self.air);
         self.give_back();
         air.listen().await;
-        early
+        visit
     }
 
     /// Takes what has arrived and not been looked at. Values come before the notice that their link is down.
     fn drain(&mut self) {
         while let Some(Some(value)) = self.values.next().now_or_never() {
+            self.keep(value);
+        }
+    }
+
+    /// Keeps a value, unless it is only the answer to a read.
+    fn keep(&mut self, value: ValueNotification) {
+        let read = |characteristic: &Characteristic| {
+            let sends = characteristic.properties.intersects(CharPropFlags::NOTIFY | CharPropFlags::INDICATE);
+            characteristic.uuid == value.uuid && characteristic.service_uuid == value.service_uuid && !sends
+        };
+        if !self.claim.peripheral.characteristics().iter().any(read) {
             self.early.push_back(((self.air.clock)(), value));
         }
     }
@@ -248,11 +300,10 @@ impl Conversation {
     }
 
     /// Serves the link to its end; the last events are delivered from the caller's runtime.
-    async fn run(mut self, end: LinkEnd, found: &Found) {
+    async fn run(mut self, end: LinkEnd, found: Found) {
         let LinkEnd { mut commands, outlet } = end;
-        let mut exchange = Exchange { found, outlet, running: None, reading: None };
-        let up = Occurrence::Up { mtu: found.mtu, security: Security::None, has: found.has.clone() };
-        let mut filed = exchange.outlet.put(up);
+        let mut exchange = Exchange::begin(&found, outlet);
+        let mut filed = Ok(());
         let reason = loop {
             if let Err(Overflow) = filed.and_then(|()| exchange.take_all(&mut self.early)) {
                 tracing::warn!(address = %self.claim.address, "the session is too slow; the link is ended");
@@ -358,7 +409,16 @@ struct Exchange<'f> {
     reading: Option<(Endpoint, Vec<Stamped>)>,
 }
 
-impl Exchange<'_> {
+impl<'f> Exchange<'f> {
+    /// Files `Up`.
+    fn begin(found: &'f Found, mut outlet: Outlet) -> Self {
+        let up = Occurrence::Up { mtu: found.mtu, security: Security::None, has: found.has.clone() };
+        if outlet.put(up) == Err(Overflow) {
+            tracing::warn!("a device has more characteristics than fit");
+        }
+        Self { found, outlet, running: None, reading: None }
+    }
+
     fn take_all(&mut self, values: &mut VecDeque<Early>) -> Result<(), Overflow> {
         // Every value is filed, also past an overflow.
         let mut filed = Ok(());

@@ -7,7 +7,8 @@
 //!
 //! What is known of BlueZ 5.66 and btleplug 0.13, and how this transport meets it:
 //! - Values arrive as soon as a link is up, before services are resolved: the stream of values is made before the first
-//!   subscription, kept as long as the Central, and listened to while connecting. What comes early is handed over after `Up`.
+//!   subscription, kept as long as the Central, and listened to while connecting. What comes early is handed over after `Up`; if
+//!   the device is gone again before it could be used, as a link that goes up, brings it, and goes down.
 //! - A read is also told as a value: it is taken for what it is.
 //! - `Connect` fails now and then with `Input/output error` right after a link ended, and waits long for a device that is
 //!   silent: attempts are short and tried again, and only devices heard since their last link are tried.
@@ -34,10 +35,8 @@ use self::air::Air;
 use super::{Address, Clock, Link};
 use crate::driver::bluetooth;
 
-/// A Central without open links is worn out after so many connections.
+/// A Central without open links is worn out after so many connections; one with open links after twice as many.
 pub const CONNECTS_MAX: u32 = 200;
-/// A Central is worn out after so many connections even if links are open.
-pub const CONNECTS_WITH_LINKS_MAX: u32 = 400;
 /// How often it is checked that bluetoothd and adapter are still there.
 pub const HEALTH_PERIOD: Duration = Duration::from_secs(10);
 /// bluetoothd and the adapter must answer within so long when a Central is opened.
@@ -54,6 +53,16 @@ pub struct Options {
     pub services: Vec<u16>,
     /// The time of reception.
     pub clock: Clock,
+    /// Connections after which it is worn out.
+    pub connects_max: u32,
+}
+
+impl Options {
+    /// The first adapter, for devices with these services, and [`CONNECTS_MAX`].
+    #[must_use]
+    pub fn new(services: Vec<u16>, clock: Clock) -> Self {
+        Self { adapter: None, services, clock, connects_max: CONNECTS_MAX }
+    }
 }
 
 /// Which device is wanted: one that advertises one of `services` and is `allowed`.
@@ -240,8 +249,7 @@ mod tests {
     #[test]
     fn a_central_that_cannot_be_opened_says_why() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let options =
-            Options { adapter: None, services: Vec::new(), clock: std::sync::Arc::new(|| kit_protocol::moment::Moment::ZERO) };
+        let options = Options::new(Vec::new(), std::sync::Arc::new(|| kit_protocol::moment::Moment::ZERO));
         // Tests run where there is no system bus, or none with an adapter that has this name.
         let options = Options { adapter: Some("no such adapter".to_owned()), ..options };
         let error = runtime.block_on(Central::open(options)).err();
