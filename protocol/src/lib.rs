@@ -8,6 +8,8 @@
 extern crate alloc;
 
 pub mod decimal;
+#[cfg(feature = "flac")]
+pub mod flac;
 pub mod gatt;
 pub mod mder;
 pub mod moment;
