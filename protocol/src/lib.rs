@@ -16,4 +16,8 @@ pub mod moment;
 pub mod nomenclature;
 pub mod reader;
 pub mod reading;
+pub mod serial;
 pub mod uplink;
+
+#[cfg(test)]
+mod vectors;
