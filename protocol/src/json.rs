@@ -2,6 +2,7 @@
 //!
 //! A line is exactly one of `{"reading":…}`, `{"refused":…}`, `{"resync":…}` or `{"measurement":…}`.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -21,7 +22,7 @@ use crate::uplink::wire;
 #[serde(rename_all = "lowercase")]
 pub enum Line {
     /// A reading, or a recording.
-    Reading(alloc::boxed::Box<ReadingLine>),
+    Reading(Box<ReadingLine>),
     /// A measurement that was not taken.
     Refused(RefusedLine),
     /// Octets skipped to find the next frame.
