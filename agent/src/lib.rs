@@ -1,5 +1,6 @@
 //! The telemonitoring gateway: measures, keeps, and delivers each reading exactly once.
 
+pub mod acquisition;
 pub mod clock;
 pub mod config;
 pub mod identity;
