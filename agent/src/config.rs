@@ -12,6 +12,8 @@ use serde::de::{self, Deserializer};
 
 /// Devices one kit may have, at most.
 pub const DEVICES_MAX: usize = 32;
+/// Where the local API listens unless the configuration says otherwise.
+pub const SOCKET: &str = "/run/kit-agent/kit-agent.sock";
 /// A stream of spot values gives one reading so often, unless the device says otherwise.
 const STREAM_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -27,8 +29,9 @@ pub struct Config {
     pub tenant: Tenant,
     /// Directory of everything the agent keeps.
     pub state: PathBuf,
-    /// The Unix socket of the local API; `kit-agent.sock` in the state directory where it is not named.
-    pub socket: Option<PathBuf>,
+    /// The Unix socket of the local API.
+    #[serde(default = "default_socket")]
+    pub socket: PathBuf,
     /// The broker.
     pub broker: Broker,
     /// The centre.
@@ -149,6 +152,10 @@ fn bluetooth_address(text: &str) -> Result<String, String> {
     }
 }
 
+fn default_socket() -> PathBuf {
+    SOCKET.into()
+}
+
 fn default_port() -> u16 {
     8883
 }
@@ -212,15 +219,9 @@ impl Config {
         })
     }
 
-    /// Where the local API listens.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| self.state.join("kit-agent.sock"))
-    }
-
     fn make_absolute(&mut self, folder: &Path) {
-        let paths = [&mut self.state, &mut self.broker.authority, &mut self.broker.certificate, &mut self.broker.key];
-        for path in paths.into_iter().chain(self.socket.as_mut()).chain(&mut self.centre.keys) {
+        let paths = [&mut self.state, &mut self.socket, &mut self.broker.authority, &mut self.broker.certificate, &mut self.broker.key];
+        for path in paths.into_iter().chain(&mut self.centre.keys) {
             *path = folder.join(&*path);
         }
     }
