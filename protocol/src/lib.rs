@@ -11,6 +11,8 @@ pub mod decimal;
 #[cfg(feature = "flac")]
 pub mod flac;
 pub mod gatt;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod mder;
 pub mod moment;
 pub mod nomenclature;
