@@ -1,0 +1,3 @@
+//! From a device to the outbox: transports are opened, sessions run over them, the Recorder files what they give.
+
+pub mod recorder;
