@@ -3,6 +3,8 @@
 //! Every transport gives a [`Link`]: events of the device come out of it, commands of the session go into it. The shell
 //! that pumps the one into the other is the agent's.
 
+pub mod scripted;
+
 use std::sync::Arc;
 
 use kit_protocol::moment::Moment;
