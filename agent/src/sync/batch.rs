@@ -55,18 +55,18 @@ pub struct Built {
 /// Shape: entries ascending, each naming how many numbers were left out before it; definitions of every number that they
 /// use, once. Errors: `None` where the chunk has no record.
 #[must_use]
-pub fn build(chunk: &Chunk, frame: &Frame) -> Option<Built> {
-    let &(first, _) = chunk.records.first()?;
+pub fn build(chunk: Chunk, frame: &Frame) -> Option<Built> {
+    let (first, _) = *chunk.records.first()?;
     let mut entries = Vec::with_capacity(chunk.records.len());
     let mut definitions: Vec<wire::Definition> = Vec::new();
     let mut defined = BTreeSet::new();
     let mut spans: Vec<(u64, u64)> = Vec::new();
     let mut octets = ENVELOPE_OCTETS + HEAD_OCTETS + frame.topic_octets;
     let mut expected = first;
-    for (seq, record) in &chunk.records {
+    for (seq, record) in chunk.records {
         // More than u32 numbers left out cannot be said in an entry: the next batch begins there.
         let Ok(skipped) = u32::try_from(seq.saturating_sub(expected)) else { break };
-        let fresh: Vec<&wire::Definition> = numbers_used(record)
+        let fresh: Vec<&wire::Definition> = numbers_used(&record)
             .into_iter()
             .filter(|number| !defined.contains(number))
             .filter_map(|number| chunk.definitions.iter().find(|definition| definition.number == number))
@@ -79,10 +79,10 @@ pub fn build(chunk: &Chunk, frame: &Frame) -> Option<Built> {
         octets += more;
         defined.extend(fresh.iter().map(|definition| definition.number));
         definitions.extend(fresh.into_iter().cloned());
-        entries.push(wire::Entry { skipped, record: record.clone() });
+        entries.push(wire::Entry { skipped, record });
         match spans.last_mut() {
-            Some((_, last)) if *last + 1 == *seq => *last = *seq,
-            _ => spans.push((*seq, *seq)),
+            Some((_, last)) if *last + 1 == seq => *last = seq,
+            _ => spans.push((seq, seq)),
         }
         expected = seq.saturating_add(1);
     }
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn carries_the_definitions_that_its_records_use_and_no_others() {
-        let built = build(&chunk(vec![(5, reading(1, 2, "a")), (6, reading(1, 2, "b"))]), &frame(16_384)).unwrap();
+        let built = build(chunk(vec![(5, reading(1, 2, "a")), (6, reading(1, 2, "b"))]), &frame(16_384)).unwrap();
         assert_eq!(built.batch.definitions.iter().map(|definition| definition.number).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!((built.batch.first, built.spans), (5, vec![(5, 6)]));
     }
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn i2_numbers_left_out_are_counted() {
         let records = [3, 4, 9, 12].map(|seq| (seq, reading(1, 4, "x"))).to_vec();
-        let built = build(&chunk(records.clone()), &frame(16_384)).unwrap();
+        let built = build(chunk(records.clone()), &frame(16_384)).unwrap();
         assert_eq!(numbers(&built.batch), [3, 4, 9, 12]);
         assert_eq!(built.spans, [(3, 4), (9, 9), (12, 12)]);
         let bytes: Vec<_> = built.batch.entries.into_iter().map(|entry| entry.record).collect();
@@ -200,16 +200,16 @@ mod tests {
 
     #[test]
     fn i6_a_record_that_cannot_be_read_goes_verbatim_and_the_first_always_goes() {
-        let built = build(&chunk(vec![(1, vec![0xFF; 20_000]), (2, reading(1, 2, ""))]), &frame(16_384)).unwrap();
+        let built = build(chunk(vec![(1, vec![0xFF; 20_000]), (2, reading(1, 2, ""))]), &frame(16_384)).unwrap();
         assert_eq!((built.spans, built.batch.definitions.len()), (vec![(1, 1)], 0));
         assert!(built.octets > 20_000);
-        assert_eq!(build(&chunk(vec![]), &frame(16_384)), None);
+        assert_eq!(build(chunk(vec![]), &frame(16_384)), None);
     }
 
     #[test]
     fn a_gap_of_more_than_u32_numbers_ends_the_batch() {
         let far = 2 + u64::from(u32::MAX) + 1;
-        let built = build(&chunk(vec![(1, vec![]), (far, vec![])]), &frame(16_384)).unwrap();
+        let built = build(chunk(vec![(1, vec![]), (far, vec![])]), &frame(16_384)).unwrap();
         assert_eq!(built.spans, [(1, 1)]);
     }
 
@@ -230,7 +230,7 @@ mod tests {
                 .collect();
             let chunk = chunk(records.clone());
             let frame = frame(octets_max);
-            let built = build(&chunk, &frame).unwrap();
+            let built = build(chunk, &frame).unwrap();
             let topic = "t".repeat(frame.topic_octets);
             let sealed = signed::seal(&Stamp, wire::SignedType::Batch, &topic, &built.batch).unwrap();
             let publish = 1 + 4 + 2 + topic.len() + 2 + 1 + sealed.len();
