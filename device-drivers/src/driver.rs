@@ -302,7 +302,7 @@ pub enum Pairing {
 }
 
 /// One kind of device: a row of the registry.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Driver {
     /// The driver table's name.
     pub name: &'static str,

@@ -50,7 +50,8 @@ pub fn encode(samples: &[i32], channels: usize, rate_hz: u32) -> Result<Vec<Vec<
 
 fn encode_group(samples: &[i32], channels: usize, group: core::ops::Range<usize>, rate_hz: u32) -> Result<Vec<u8>, FlacError> {
     let width = group.len();
-    let interleaved: Vec<i32> = samples.chunks(channels).flat_map(|frame| frame.iter().take(group.end).skip(group.start)).copied().collect();
+    let interleaved: Vec<i32> =
+        samples.chunks(channels).flat_map(|frame| frame.iter().take(group.end).skip(group.start)).copied().collect();
     let bits = bits_needed(&interleaved)?;
     let rate = usize::try_from(rate_hz.clamp(1, RATE_MAX_HZ)).map_err(|_| FlacError::Shape)?;
     let mut config = flacenc::config::Encoder::default();

@@ -1,0 +1,3 @@
+//! What a driver meets: virtual links.
+
+pub mod gatt;
