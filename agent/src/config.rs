@@ -220,7 +220,8 @@ impl Config {
     }
 
     fn make_absolute(&mut self, folder: &Path) {
-        let paths = [&mut self.state, &mut self.socket, &mut self.broker.authority, &mut self.broker.certificate, &mut self.broker.key];
+        let paths =
+            [&mut self.state, &mut self.socket, &mut self.broker.authority, &mut self.broker.certificate, &mut self.broker.key];
         for path in paths.into_iter().chain(&mut self.centre.keys) {
             *path = folder.join(&*path);
         }

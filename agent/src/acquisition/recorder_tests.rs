@@ -2,7 +2,7 @@ use super::*;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Channel, Memory, Quantity, Value};
+use kit_protocol::reading::{Channel, Memory};
 
 /// Counts recordings and states a fixed clock.
 struct Still(u8);
@@ -246,6 +246,26 @@ fn i6_what_cannot_be_decoded_is_a_durable_refusal() {
     let Content::Refusal(refusal) = &filed[0].draft.content else { panic!("no refusal") };
     assert_eq!((refusal.reason.as_str(), refusal.octets.len()), ("undecodable", REFUSED_OCTETS_MAX));
     assert_eq!(filed[0].draft.lane, Lane::Journal);
+}
+
+#[test]
+fn i6_the_implausible_and_the_absent_are_refusals_and_the_rest_of_a_reading_stands() {
+    let mut recorder = recorder(BTreeMap::new());
+    let spo2 = |mantissa| Value { code: Mdc(150_456), quantity: Quantity::Number(Decimal::new(mantissa, 0)), unit: "%" };
+    let pulse = |mantissa| Value { code: Mdc(149_530), quantity: Quantity::Number(Decimal::new(mantissa, 0)), unit: "/min" };
+    for (n, values) in [vec![spo2(101), pulse(60)], vec![spo2(0), pulse(0)], vec![spo2(97), pulse(0)]].into_iter().enumerate() {
+        let measured = Measured { values, ..measured(Some(n as u64)) };
+        recorder.take(at(4), Ok((Token(u32::try_from(n).unwrap()), Output::Measured(measured))));
+    }
+    let filed = filings(&mut recorder);
+    let reason = |filing: &Filing| match &filing.draft.content {
+        Content::Refusal(refusal) => refusal.reason.clone(),
+        Content::Reading(reading) => format!("reading of {}", reading.values.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(filed.iter().map(reason).collect::<Vec<_>>(), ["implausible", "absent", "reading of 2"]);
+    assert_eq!(filed[0].answers, [Answer::Refused(Token(0))]);
+    assert_eq!(filed[2].answers, [Answer::Stored(Token(2))]);
 }
 
 #[test]
