@@ -1,3 +1,4 @@
 //! What a driver meets: virtual links.
 
 pub mod gatt;
+pub mod serial;
