@@ -210,7 +210,8 @@ mod tests {
     #[test]
     fn four_values_become_three() {
         let mut resampler = Resampler::default();
-        let outputs: Vec<f32> = [3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0].into_iter().flat_map(|value| resampler.push(value)).collect();
+        let outputs: Vec<f32> =
+            [3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0].into_iter().flat_map(|value| resampler.push(value)).collect();
         assert_eq!(outputs, [0.0, 4.0, 8.0, 12.0, 16.0, 20.0]);
     }
 }

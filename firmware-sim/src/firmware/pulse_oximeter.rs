@@ -182,6 +182,11 @@ impl<I2C: I2c> PulseOximeter<I2C> {
         self.clock = Clock { at_power_up: seconds, set: true };
     }
 
+    /// The clock has lost the time: it begins again at the start of 2000.
+    pub fn unset_clock(&mut self) {
+        self.clock = Clock { at_power_up: 0, set: false };
+    }
+
     /// What the battery's gauge says, %.
     pub fn set_battery(&mut self, percent: u8) {
         self.battery_percent = percent.min(100);
@@ -300,7 +305,8 @@ impl<I2C: I2c> PulseOximeter<I2C> {
         if !self.connected || self.awaiting.is_some() {
             return None;
         }
-        let message = self.report_next().or_else(|| self.respond()).or_else(|| self.offer_fresh()).or_else(|| self.notify(now_ms))?;
+        let message =
+            self.report_next().or_else(|| self.respond()).or_else(|| self.offer_fresh()).or_else(|| self.notify(now_ms))?;
         self.last_traffic_ms = now_ms;
         Some(message)
     }

@@ -381,7 +381,6 @@ fn rounded_quotient(dividend: i64, divisor: i64) -> i64 {
 }
 
 /// The firmware's end of the part's SPI.
-#[derive(Debug)]
 pub struct Spi<E>(pub Shared<Ads1298<E>>);
 
 impl<E> SpiErrorType for Spi<E> {
@@ -415,7 +414,6 @@ impl<E: Electrodes> SpiDevice for Spi<E> {
 }
 
 /// The firmware's end of the part's DRDY pin: low when a conversion waits.
-#[derive(Debug)]
 pub struct DataReady<E>(pub Shared<Ads1298<E>>);
 
 impl<E> PinErrorType for DataReady<E> {
