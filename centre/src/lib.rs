@@ -5,14 +5,19 @@
 pub mod assignment;
 pub mod certificate;
 pub mod clock;
+pub mod config;
 pub mod ingest;
 pub mod intake;
 pub mod keyring;
+mod mqtt;
+mod service;
 pub mod signature;
 pub mod store;
 
 #[cfg(test)]
 mod fixture;
+
+pub use self::service::{RunError, run};
 
 use std::ffi::OsString;
 use std::process::ExitCode;
