@@ -75,7 +75,7 @@ async fn get_status(State(api): State<Arc<Api>>) -> Json<Status> {
 }
 
 async fn get_queue(State(api): State<Arc<Api>>) -> Json<Vec<status::QueueLine>> {
-    Json(status::queue(&api.store.view()))
+    Json(status::queue(&api.store.view().borrow()))
 }
 
 async fn get_devices(State(api): State<Arc<Api>>) -> Json<Vec<DeviceView>> {

@@ -45,6 +45,7 @@ fn sentences(status: &Status) -> Vec<String> {
     if status.quarantined > 0 {
         sentences.push(format!("{} records are held back for a technician: kit-agent queue shows where.", status.quarantined));
     }
+    sentences.extend(link.troubles.iter().map(|trouble| format!("For the technician: {trouble}.")));
     sentences.extend(status.store_trouble.as_ref().map(|trouble| format!("The disk: {trouble}.")));
     sentences
 }
