@@ -25,8 +25,6 @@ pub(crate) const SALT_OCTETS: usize = 32;
 pub(crate) const TAG_OCTETS: usize = 16;
 /// Octets of the name that stands for a label in the database.
 pub(crate) const NAME_OCTETS: usize = 16;
-/// Octets of a wrapped root key: algorithm, nonce, key, tag.
-pub(crate) const WRAPPED_OCTETS: usize = LOOSE_HEADER_OCTETS + KEY_OCTETS + TAG_OCTETS;
 /// Octets before the ciphertext of what is sealed with a random nonce: algorithm, nonce.
 const LOOSE_HEADER_OCTETS: usize = 1 + NONCE_LEN;
 
@@ -244,12 +242,7 @@ struct Key {
 }
 
 impl Key {
-    fn derive(
-        secret: &Zeroizing<[u8; KEY_OCTETS]>,
-        salt: &[u8],
-        info: &[u8],
-        algorithm: Algorithm,
-    ) -> Result<Self, SealError> {
+    fn derive(secret: &Zeroizing<[u8; KEY_OCTETS]>, salt: &[u8], info: &[u8], algorithm: Algorithm) -> Result<Self, SealError> {
         let mut octets = Zeroizing::new([0; KEY_OCTETS]);
         derive(secret, salt, info, &mut octets)?;
         let aead = match algorithm {
@@ -302,12 +295,7 @@ impl Key {
 }
 
 /// The key for what has no lane and number, by algorithm.
-fn loose_key(
-    root: &Zeroizing<[u8; KEY_OCTETS]>,
-    kit: &KitId,
-    epoch: EpochId,
-    algorithm: Algorithm,
-) -> Result<Key, SealError> {
+fn loose_key(root: &Zeroizing<[u8; KEY_OCTETS]>, kit: &KitId, epoch: EpochId, algorithm: Algorithm) -> Result<Key, SealError> {
     let mut info = context("loose", kit, epoch);
     info.push(algorithm.to_octet());
     Key::derive(root, &[], &info, algorithm)
@@ -430,7 +418,7 @@ mod tests {
         let kek = Kek::new([3; KEY_OCTETS]);
         let seal = EpochSeal::fresh(&kit(), EPOCH).unwrap();
         let wrapped = seal.wrap(&kek).unwrap();
-        assert_eq!(wrapped.len(), WRAPPED_OCTETS);
+        assert_eq!(wrapped.len(), LOOSE_HEADER_OCTETS + KEY_OCTETS + TAG_OCTETS);
         let again = EpochSeal::unwrap(&kek, &kit(), EPOCH, &wrapped).unwrap();
         assert_eq!(*again.root, *seal.root);
         assert!(EpochSeal::unwrap(&Kek::new([4; KEY_OCTETS]), &kit(), EPOCH, &wrapped).is_err());

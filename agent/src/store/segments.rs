@@ -57,15 +57,8 @@ impl SegmentFiles {
     /// Opens the files of `class` in `dir`, whose committed extent the database knows, and cuts what lies past it.
     pub(crate) fn open(dir: &Path, class: Class, committed: Option<Extent>) -> io::Result<Self> {
         let committed = committed.unwrap_or(Extent::NONE);
-        let mut files = Self {
-            dir: dir.to_path_buf(),
-            class,
-            committed,
-            tip: committed,
-            writer: None,
-            pending: Vec::new(),
-            reader: None,
-        };
+        let mut files =
+            Self { dir: dir.to_path_buf(), class, committed, tip: committed, writer: None, pending: Vec::new(), reader: None };
         files.cut()?;
         Ok(files)
     }
