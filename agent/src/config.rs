@@ -119,7 +119,9 @@ impl TryFrom<DeviceText> for Device {
                     driver.name
                 ));
             }
-            (Link::Ble { .. }, None, Some(address)) => Place::Address(address.parse().map_err(|error| format!("address: {error}"))?),
+            (Link::Ble { .. }, None, Some(address)) => {
+                Place::Address(address.parse().map_err(|error| format!("address: {error}"))?)
+            }
             (Link::Ble { .. }, ..) => {
                 return Err(format!(
                     "address: the driver {} needs a Bluetooth address, such as \"F0:F1:F2:F3:F4:F5\", and no port",

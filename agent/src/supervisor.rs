@@ -39,7 +39,7 @@ const STORE_ANSWER_MAX: Duration = Duration::from_secs(15);
 /// Runs the service until it is told to stop.
 ///
 /// One thread runs every task; the store has its own, since it waits for the disk.
-pub fn run(config: Config) -> Result<(), String> {
+pub(crate) fn run(config: Config) -> Result<(), String> {
     start_log();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("the TLS provider was installed before");
@@ -146,12 +146,8 @@ async fn store_answers(store: &StoreHandle) -> bool {
 
 async fn serve_api(running: Arc<Running>, orders: mpsc::Sender<Order>) {
     let socket = running.config.socket.clone();
-    let api = Api {
-        kit: running.config.kit.clone(),
-        store: running.store.clone(),
-        status: Box::new(move || running.status()),
-        orders,
-    };
+    let api =
+        Api { kit: running.config.kit.clone(), store: running.store.clone(), status: Box::new(move || running.status()), orders };
     if let Err(error) = server::serve(&socket, api).await {
         // Measuring and sending go on: only status and listings are not to be had.
         tracing::error!(socket = %socket.display(), %error, "the local API cannot be served; check the folder's rights");

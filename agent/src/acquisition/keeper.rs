@@ -127,7 +127,8 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         },
     };
     let recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
-    let surface = Surface { store: &shared.store, clock: &shared.world.clock, roster: &shared.roster, at, stop: shared.pause.clone() };
+    let surface =
+        Surface { store: &shared.store, clock: &shared.world.clock, roster: &shared.roster, at, stop: shared.pause.clone() };
     let ended = converse(link, session, recorder, surface).await;
     tracing::info!(device = %device.identity, ?ended, "conversation ended");
     Ok(ended)
@@ -146,9 +147,8 @@ async fn connect(device: &Device, shared: &Shared) -> Result<Link, String> {
     let clock = Arc::clone(&shared.world.clock);
     let moments: Moments = Arc::new(move || clock.now());
     match (&device.place, device.driver.link) {
-        (Place::Port(port), LinkKind::Serial(settings)) => {
-            serial::open(port, settings, moments).map_err(|error| format!("{error}; plug the device in, and check the port's rights"))
-        }
+        (Place::Port(port), LinkKind::Serial(settings)) => serial::open(port, settings, moments)
+            .map_err(|error| format!("{error}; plug the device in, and check the port's rights")),
         (Place::Address(address), LinkKind::Ble { services }) => {
             let wanted = Wanted { services: services.to_vec(), allowed: Allowed::Addresses(vec![*address]) };
             connect_by_radio(&wanted, shared, moments).await

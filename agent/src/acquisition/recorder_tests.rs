@@ -235,7 +235,10 @@ fn i2a_a_measurement_sent_twice_has_one_origin_and_the_highest_number_is_kept() 
     let filed = filings(&mut recorder);
     assert_eq!(filed[0].draft.origin, filed[1].draft.origin);
     assert_ne!(filed[0].draft.origin, filed[2].draft.origin);
-    assert!(filed[3].draft.origin.is_some() && filed[3].draft.origin != filed[4].draft.origin, "received twice: two measurements");
+    assert!(
+        filed[3].draft.origin.is_some() && filed[3].draft.origin != filed[4].draft.origin,
+        "received twice: two measurements"
+    );
     assert_eq!(filed[0].draft.marks, [Mark { key: "ecg-1/last-record".into(), value: 7_u64.to_be_bytes().to_vec() }]);
     assert!(filed[1].draft.marks.is_empty() && filed[2].draft.marks.is_empty());
 }

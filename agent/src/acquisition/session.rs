@@ -49,7 +49,12 @@ pub struct Surface<'a> {
 
 /// Holds one conversation until its link goes down, its session closes, or it is stopped. What the session gave by then is
 /// made durable first.
-pub async fn converse<S: Surroundings>(mut link: Link, session: Box<dyn Session>, recorder: Recorder<S>, surface: Surface<'_>) -> Ended {
+pub async fn converse<S: Surroundings>(
+    mut link: Link,
+    session: Box<dyn Session>,
+    recorder: Recorder<S>,
+    surface: Surface<'_>,
+) -> Ended {
     let mut talk = Talk { session, recorder, surface, down: false, gave_up: false };
     let ended = talk.hold(&mut link).await;
     talk.close(&mut link, ended).await;
@@ -158,7 +163,10 @@ impl<S: Surroundings> Talk<'_, S> {
             }
             Err(NotDurable::GaveUp) => self.gave_up = true,
             Err(NotDurable::TooBig) => {
-                let refused = answers.into_iter().map(|Answer::Stored(token) | Answer::Refused(token)| Answer::Refused(token)).collect();
+                let refuse = |answer: Answer| match answer {
+                    Answer::Stored(token) | Answer::Refused(token) => Answer::Refused(token),
+                };
+                let refused = answers.into_iter().map(refuse).collect();
                 self.recorder.refuse(self.surface.clock.now(), "too-big", &[], refused);
             }
         }
@@ -174,7 +182,9 @@ impl<S: Surroundings> Talk<'_, S> {
 
     fn count<T>(&self, output: &Result<T, DriverError>) {
         match output {
-            Err(DriverError::Resynchronised { skipped }) => self.surface.roster.update(self.surface.at, |view| view.skipped_octets += skipped),
+            Err(DriverError::Resynchronised { skipped }) => {
+                self.surface.roster.update(self.surface.at, |view| view.skipped_octets += skipped)
+            }
             Err(DriverError::NotThisDevice(why) | DriverError::Protocol(why)) => {
                 let trouble = format!("{why}; check that the driver in the configuration is the device's");
                 self.surface.roster.update(self.surface.at, |view| view.trouble = Some(trouble.clone()));
@@ -204,7 +214,9 @@ impl<S: Surroundings> Talk<'_, S> {
             self.file().await;
         };
         if tokio::time::timeout(CLOSING_MAX, closed).await.is_err() {
-            tracing::warn!("a closing conversation did not end in time; what it did not store is declared missed when the device returns");
+            tracing::warn!(
+                "a closing conversation did not end in time; what it did not store is declared missed when the device returns"
+            );
         }
     }
 }

@@ -8,13 +8,13 @@ use kit_protocol::uplink::id::{KitId, Tenant};
 use kit_protocol::uplink::wire::{ClockQuality, EpochReason};
 use tokio::sync::{RwLock, mpsc, watch};
 
+use crate::acquisition::keeper::Shared;
 use crate::api::server::Order;
 use crate::clock::{Clock, unix_us};
 use crate::config::Config;
-use crate::acquisition::keeper::Shared;
-use crate::identity::{Identity, assignment};
 use crate::identity::keys::CentreKeys;
 use crate::identity::secret::write_durably;
+use crate::identity::{Identity, assignment};
 use crate::store::thread::StoreHandle;
 
 /// Every conversation is closed within this before an epoch changes (I4).
@@ -83,7 +83,12 @@ impl Orders {
         self.pausing.send_replace(true);
         let closed = tokio::time::timeout(CLOSE_MAX, self.conversations.write()).await;
         let switched = match closed {
-            Ok(_none_open) => self.store.switch_epoch(assignment.as_deref(), reason).await.map(|_| ()).map_err(|error| format!("{error}; nothing was changed")),
+            Ok(_none_open) => self
+                .store
+                .switch_epoch(assignment.as_deref(), reason)
+                .await
+                .map(|_| ())
+                .map_err(|error| format!("{error}; nothing was changed")),
             Err(_) => Err("a device did not let go in 5 seconds; nothing was changed, try again".into()),
         };
         self.pausing.send_replace(false);

@@ -22,7 +22,12 @@ const DOCUMENTS_MAX: usize = 4;
 const DEVICES_PERIOD: Duration = Duration::from_secs(5);
 
 /// Starts sync, and gives where it stands.
-pub(super) fn start_sync(tasks: &mut Tasks, config: &Config, identity: &Identity, shared: &Shared) -> Result<watch::Receiver<SyncStatus>, String> {
+pub(super) fn start_sync(
+    tasks: &mut Tasks,
+    config: &Config,
+    identity: &Identity,
+    shared: &Shared,
+) -> Result<watch::Receiver<SyncStatus>, String> {
     let clock = Arc::clone(&shared.world.clock);
     let tls_config = tls::client_config(&identity.authority, &identity.certificate, &identity.key_pem, clock.clone());
     let tls_config = tls_config.map_err(|error| format!("{error}; check the files named under [broker]"))?;
