@@ -148,8 +148,8 @@ fn value_line(code: Mdc, quantity: Option<&Quantity>, unit: &str) -> ValueLine {
     ValueLine { code: code.0, name: name(code), value, absent, unit: unit.to_string() }
 }
 
-fn name(_code: Mdc) -> Option<&'static str> {
-    None
+fn name(code: Mdc) -> Option<&'static str> {
+    code.name()
 }
 
 fn lead_name(code: u32) -> String {

@@ -16,9 +16,11 @@ pub mod json;
 pub mod mder;
 pub mod moment;
 pub mod nomenclature;
+pub mod plausibility;
 pub mod reader;
 pub mod reading;
 pub mod serial;
+pub mod units;
 pub mod uplink;
 
 #[cfg(test)]
