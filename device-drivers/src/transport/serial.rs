@@ -288,11 +288,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_process_may_open_a_pseudo_terminal_whose_first_user_was_killed() {
+    async fn no_lock_is_taken_on_a_pseudo_terminal_that_a_killed_process_could_leave_behind() {
         let (mut device, _gateway, path) = pair();
         let first = open(&path, SETTINGS, clock()).unwrap();
-        drop(first);
         let mut second = open(&path, SETTINGS, clock()).unwrap();
+        drop(first);
         assert!(matches!(next(&mut second).await, Occurrence::Up { .. }));
         device.write_all(b"x").await.unwrap();
         assert_eq!(octets(&mut second, 1).await, b"x");
