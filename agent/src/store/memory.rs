@@ -110,14 +110,14 @@ impl MemoryOutbox {
 
     fn append_own(&mut self, content: Content) {
         let stamp = Stamp { boottime_ns: 1, clock: wire::Clock { boot_id: vec![7; 16], ..Default::default() } };
-        let assignment = self.open().assignment.clone();
+        let assignment = self.current().assignment.clone();
         let definitions = &mut self.definitions;
         let record = file(journal_draft(stamp, content), assignment.as_deref(), &mut |what| definitions.number(what));
         self.take(&record);
         self.save();
     }
 
-    fn open(&self) -> &Epoch {
+    fn current(&self) -> &Epoch {
         &self.live.epochs[self.live.open]
     }
 
@@ -281,12 +281,12 @@ impl Outbox for MemoryOutbox {
     fn epochs(&self) -> Vec<EpochView> {
         let others = self.live.epochs.iter().enumerate().filter(|(index, _)| *index != self.live.open);
         let mut views: Vec<_> = others.map(|(_, epoch)| self.view(epoch, false)).collect();
-        views.push(self.view(self.open(), true));
+        views.push(self.view(self.current(), true));
         views
     }
 
     fn switch_epoch(&mut self, assignment: Option<&str>, reason: EpochReason) -> Result<EpochId, StoreError> {
-        let open = self.open();
+        let open = self.current();
         let (id, was) = (open.id, open.assignment.clone());
         let repeated = matches!(reason, EpochReason::First | EpochReason::AssignmentStart | EpochReason::AssignmentEnd);
         if repeated && was.as_deref() == assignment {
@@ -309,11 +309,11 @@ impl Outbox for MemoryOutbox {
             }
             None => self.begin(assignment, reason, id.0.to_vec()),
         }
-        Ok(self.open().id)
+        Ok(self.current().id)
     }
 
     fn open_epoch(&self) -> (EpochId, Option<&str>) {
-        (self.open().id, self.open().assignment.as_deref())
+        (self.current().id, self.current().assignment.as_deref())
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
