@@ -1,10 +1,11 @@
 //! A test authority, kits that sign as real ones do, and a centre that takes what they send.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kit_protocol::uplink::id::{EpochId, KitId, Lane, Nonce, Origin, RunId, Tenant};
 use kit_protocol::uplink::settlement::Settlement;
-use kit_protocol::uplink::signed::{self, SignError, Signer};
+use kit_protocol::uplink::signed;
 use kit_protocol::uplink::topic::Topic;
 use kit_protocol::uplink::wire::{self, SignedType, definition::What, record::Content};
 use prost::Message as _;
@@ -173,24 +174,12 @@ impl TestKit {
     }
 }
 
-/// The centre's key, shared with the test that checks its signatures.
-pub(crate) struct CentreKey(SigningKey);
-
-impl Signer for CentreKey {
-    fn key_id(&self) -> kit_protocol::uplink::id::KeyId {
-        self.0.key_id()
-    }
-    fn sign(&self, octets: &[u8]) -> Result<[u8; 64], SignError> {
-        self.0.sign(octets)
-    }
-}
-
 pub(crate) struct TestCentre {
     pub(crate) authority: TestAuthority,
-    pub(crate) intake: Intake<CentreKey>,
+    pub(crate) intake: Intake,
     pub(crate) public: PublicKey,
     pub(crate) path: PathBuf,
-    pkcs8: Vec<u8>,
+    key: Arc<SigningKey>,
     _directory: tempfile::TempDir,
 }
 
@@ -199,17 +188,16 @@ impl TestCentre {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("centre.db");
         let authority = TestAuthority::new();
-        let pkcs8 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap().serialized_der().to_vec();
-        let key = SigningKey::from_pkcs8(&pkcs8).unwrap();
+        let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let key = Arc::new(SigningKey::from_pkcs8(pair.serialized_der()).unwrap());
         let public = key.public().clone();
-        let intake = Intake::new(Store::open(&path).unwrap(), authority.trusted(), CentreKey(key)).unwrap();
-        Self { authority, intake, public, path, pkcs8, _directory: directory }
+        let intake = Intake::new(Store::open(&path).unwrap(), authority.trusted(), key.clone()).unwrap();
+        Self { authority, intake, public, path, key, _directory: directory }
     }
 
     /// Ends the process and starts it again over the same database.
     pub(crate) fn restart(&mut self) {
-        let key = SigningKey::from_pkcs8(&self.pkcs8).unwrap();
-        self.intake = Intake::new(Store::open(&self.path).unwrap(), self.authority.trusted(), CentreKey(key)).unwrap();
+        self.intake = Intake::new(Store::open(&self.path).unwrap(), self.authority.trusted(), self.key.clone()).unwrap();
     }
 
     /// A kit whose key is enrolled.
@@ -228,8 +216,7 @@ impl TestCentre {
             start: NOW,
             end: None,
         };
-        let key = SigningKey::from_pkcs8(&self.pkcs8).unwrap();
-        issue(self.intake.store(), &draft, &key, NOW).unwrap();
+        issue(self.intake.store(), &draft, &self.key.clone(), NOW).unwrap();
     }
 
     /// Takes one message and opens its answers, signatures checked.

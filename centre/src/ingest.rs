@@ -6,16 +6,22 @@
 //!                    └ Refusal: audited, answered with nothing
 //! ```
 
+mod answer;
+mod decision;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use kit_protocol::uplink::id::{EpochId, KitId, Lane, Nonce, Origin, RunId, Tenant};
-use kit_protocol::uplink::settlement::{RANGES_MAX, Settlement};
+use kit_protocol::uplink::record::used_numbers;
 use kit_protocol::uplink::signed::{self, OpenError};
 use kit_protocol::uplink::topic::Topic;
-use kit_protocol::uplink::wire::{self, RejectReason, SignedType, definition::What, record::Content};
+use kit_protocol::uplink::wire::{self, RejectReason, SignedType, definition::What};
 use prost::Message as _;
 
+pub use self::answer::{LaneSettled, RANGES_PER_SETTLED_MAX, REJECTS_PER_ANSWER_MAX, answer_batch, answer_later, answer_state};
+pub use self::decision::{
+    Decision, Effect, Fate, Known, RETRY_DATABASE, RETRY_SCHEMA, RETRY_UNKNOWN, Rejection, Standing, decide,
+};
 use crate::certificate::{Authority, Subject};
 use crate::clock::WallTime;
 use crate::keyring::Keyring;
@@ -30,17 +36,6 @@ pub const EPOCHS_MAX: usize = 1_024;
 /// The highest number of a lane: what a signed 64-bit column holds. A kit that counts a record a microsecond from 1 on
 /// reaches it after 292,000 years.
 pub const SEQ_MAX: u64 = i64::MAX as u64;
-/// Rejections in one answer; further ones go into further answers.
-pub const REJECTS_PER_ANSWER_MAX: usize = 128;
-/// Ranges above `upto` in one `Settled`, over all of its lanes.
-pub const RANGES_PER_SETTLED_MAX: usize = 256;
-
-/// After database trouble.
-pub const RETRY_DATABASE: Duration = Duration::from_secs(10);
-/// Until the assignment's document is known here, or the numbers are defined.
-pub const RETRY_UNKNOWN: Duration = Duration::from_secs(60);
-/// Until the centre was updated.
-pub const RETRY_SCHEMA: Duration = Duration::from_secs(3_600);
 
 /// Who speaks: what the topic names and the signature vouches for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -323,42 +318,6 @@ impl Record {
         };
         Ok(Self { wire, origin })
     }
-
-    /// Every definition it uses: the number, and whether a definition is of the sort that belongs there.
-    fn uses(&self) -> Vec<(u32, Sort)> {
-        let mut uses = vec![(self.wire.clock, Sort::Clock), (self.wire.assignment, Sort::Assignment)];
-        match &self.wire.content {
-            Some(Content::Reading(it)) => uses.extend([(it.device, Sort::Device), (it.driver, Sort::Driver)]),
-            Some(Content::Segment(it)) => uses.extend([(it.device, Sort::Device), (it.driver, Sort::Driver)]),
-            Some(Content::Refusal(it)) => uses.extend([(it.device, Sort::Device), (it.driver, Sort::Driver)]),
-            Some(Content::Missed(it)) => uses.extend([(it.device, Sort::Device), (it.from_clock, Sort::Clock)]),
-            Some(Content::DeviceEvent(it)) => uses.push((it.device, Sort::Device)),
-            Some(Content::EpochOpened(it)) => uses.push((it.assignment, Sort::Assignment)),
-            Some(Content::EpochClosed(_) | Content::Gap(_)) | None => {}
-        }
-        uses.retain(|(number, _)| *number != 0);
-        uses
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
-    Clock,
-    Assignment,
-    Device,
-    Driver,
-}
-
-impl Sort {
-    fn fits(self, what: Option<&What>) -> bool {
-        matches!(
-            (self, what),
-            (Self::Clock, Some(What::Clock(_)))
-                | (Self::Assignment, Some(What::Assignment(_)))
-                | (Self::Device, Some(What::Device(_)))
-                | (Self::Driver, Some(What::Driver(_)))
-        )
-    }
 }
 
 impl State {
@@ -377,118 +336,18 @@ impl State {
     }
 }
 
-// ---- deciding --------------------------------------------------------------------------------------------------------
-
-/// What the database knows about the keys, numbers, origins and assignments that a batch names.
-#[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// By sequence number, of the batch's epoch and lane.
-    pub numbers: BTreeMap<u64, Standing>,
-    /// By number, of the batch's epoch and run.
-    pub definitions: BTreeMap<u32, What>,
-    /// Which of the batch's origins are stored under any key of this kit.
-    pub origins: BTreeSet<Origin>,
-    /// By id, which kit an assignment was signed for.
-    pub assignments: BTreeMap<String, KitId>,
-}
-
-/// What became of a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// SHA-256 of the octets that came first.
-    pub digest: [u8; DIGEST_OCTETS],
-    /// The run under which they came.
-    pub run: RunId,
-    /// What was done with them.
-    pub fate: Fate,
-}
-
-/// What is done with a record whose number is settled by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Stored.
-    Stored,
-    /// Its origin is stored under another key: kept out, settled.
-    Duplicate,
-    /// Rejected for good, its octets set aside.
-    Rejected(RejectReason),
-}
-
-/// What a stored record says about numbers or epochs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Numbers that will never come.
-    Gone {
-        /// Of this epoch,
-        epoch: EpochId,
-        /// of this lane,
-        lane: Lane,
-        /// from this one
-        first: u64,
-        /// to this one.
-        last: u64,
-        /// As the kit states it.
-        reason: i32,
-        /// Reception of the oldest, nanoseconds of CLOCK_BOOTTIME; 0 unknown.
-        oldest_boottime_ns: u64,
-        /// Reception of the newest.
-        newest_boottime_ns: u64,
-    },
-    /// An epoch began.
-    Opened {
-        /// Which.
-        epoch: EpochId,
-        /// Its assignment's id; `None` for the `none` epoch.
-        assignment: Option<String>,
-    },
-    /// An epoch takes no more records.
-    Closed {
-        /// Which.
-        epoch: EpochId,
-        /// The last number of each lane; `None` where the kit does not know it.
-        ends: Vec<(Lane, Option<u64>)>,
-        /// The store is gone: what has not come by now is lost.
-        lost: bool,
-        /// As the kit states it.
-        reason: i32,
-    },
-}
-
-/// A record that is not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// Its number.
-    pub seq: u64,
-    /// The run of the record that holds this number here: its own, but for a conflict.
-    pub run: RunId,
-    /// Why.
-    pub reason: RejectReason,
-    /// When to try again; `None` is for good.
-    pub retry_after: Option<Duration>,
-}
-
-/// What to do about a batch.
-#[derive(Clone, Debug, Default)]
-pub struct Decision {
-    /// The batch's definitions that are not known yet.
-    pub define: Vec<(u32, What)>,
-    /// Index of each entry whose number is settled now, with its fate.
-    pub settle: Vec<(usize, Fate)>,
-    /// What the stored ones among them say, in their order.
-    pub effects: Vec<Effect>,
-    /// What is answered beside the settlement.
-    pub rejections: Vec<Rejection>,
-    /// What goes into the audit.
-    pub findings: Vec<Refusal>,
-}
-
 impl Batch {
     /// Every number that the batch defines or a record of it uses.
     #[must_use]
     pub fn numbers(&self) -> BTreeSet<u32> {
         let records = self.entries.iter().filter_map(|entry| entry.record.as_ref().ok());
-        let used = records.flat_map(|record| record.uses().into_iter().map(|(number, _)| number));
-        self.definitions.keys().copied().chain(used).collect()
+        let mut numbers: BTreeSet<u32> = self.definitions.keys().copied().collect();
+        for record in records {
+            used_numbers(&record.wire, |number, _| {
+                numbers.insert(number);
+            });
+        }
+        numbers
     }
 
     /// The assignment ids that its definitions, and those known from before, name.
@@ -496,245 +355,5 @@ impl Batch {
     pub fn assignments<'a>(&'a self, known: &'a BTreeMap<u32, What>) -> BTreeSet<&'a str> {
         let what = self.definitions.values().flatten().chain(known.values());
         what.filter_map(|what| if let What::Assignment(it) = what { Some(it.id.as_str()) } else { None }).collect()
-    }
-}
-
-/// Decides about every record of a verified batch. Invariants I2, I2a and the centre's part of I4.
-#[must_use]
-pub fn decide(kit: &KitId, batch: &Batch, known: &Known) -> Decision {
-    let mut decision = Decision::default();
-    let redefined = redefined(batch, known, &mut decision);
-    let mut origins = known.origins.clone();
-    for (index, entry) in batch.entries.iter().enumerate() {
-        let reject = |reason, retry_after| Rejection { seq: entry.seq, run: batch.run, reason, retry_after };
-        if let Some(standing) = known.numbers.get(&entry.seq) {
-            decision.again(entry, standing);
-            continue;
-        }
-        let record = match &entry.record {
-            Ok(record) => record,
-            Err(RejectReason::UnknownSchema) => {
-                decision.rejections.push(reject(RejectReason::UnknownSchema, Some(RETRY_SCHEMA)));
-                continue;
-            }
-            Err(reason) => {
-                decision.set_aside(index, reject(*reason, None));
-                continue;
-            }
-        };
-        match resolve(record, kit, batch, known, &redefined) {
-            Ok(()) => {}
-            Err(Unresolved::Later(reason)) => {
-                decision.rejections.push(reject(reason, Some(RETRY_UNKNOWN)));
-                continue;
-            }
-            Err(Unresolved::Redefined) => {
-                // Two meanings of one number in one run: the kit's store was rolled back, and it must learn so. Nothing is
-                // settled by this, since the record itself is sound.
-                decision.rejections.push(reject(RejectReason::Conflict, None));
-                continue;
-            }
-            Err(Unresolved::Foreign(id)) => {
-                decision.findings.push(Refusal::new(Fault::ForeignAssignment, format!("assignment {id} is another kit's")));
-                decision.set_aside(index, reject(RejectReason::UnknownAssignment, None));
-                continue;
-            }
-        }
-        if record.origin.is_some_and(|origin| !origins.insert(origin)) {
-            decision.settle.push((index, Fate::Duplicate));
-            continue;
-        }
-        decision.settle.push((index, Fate::Stored));
-        decision.effect_of(&record.wire, batch, known);
-    }
-    decision
-}
-
-/// Numbers to which the batch gives another meaning than they have in its run; the new ones are marked for keeping.
-fn redefined(batch: &Batch, known: &Known, decision: &mut Decision) -> BTreeSet<u32> {
-    let mut redefined = BTreeSet::new();
-    for (number, what) in &batch.definitions {
-        // What cannot be read yet is not kept: it comes again with every batch that uses it.
-        let Some(what) = what else { continue };
-        match known.definitions.get(number) {
-            None => decision.define.push((*number, what.clone())),
-            Some(before) if same_meaning(before, what) => {}
-            Some(_) => {
-                decision.findings.push(Refusal::new(Fault::Redefined, format!("number {number} of run {}", batch.run)));
-                redefined.insert(*number);
-            }
-        }
-    }
-    redefined
-}
-
-/// What a number means in the batch's run.
-fn meaning<'a>(number: u32, batch: &'a Batch, known: &'a Known) -> Option<&'a What> {
-    match batch.definitions.get(&number) {
-        Some(what) => what.as_ref(),
-        None => known.definitions.get(&number),
-    }
-}
-
-/// Whether two definitions of one number are about the same thing.
-///
-/// A device is its identity; what else is said of it may be refined, or be said by a newer program that knows more.
-fn same_meaning(before: &What, after: &What) -> bool {
-    match (before, after) {
-        (What::Device(before), What::Device(after)) => before.identity == after.identity,
-        _ => before == after,
-    }
-}
-
-enum Unresolved {
-    Later(RejectReason),
-    Redefined,
-    Foreign(String),
-}
-
-/// Whether everything that the record points to is known, and its assignment is this kit's.
-fn resolve(record: &Record, kit: &KitId, batch: &Batch, known: &Known, redefined: &BTreeSet<u32>) -> Result<(), Unresolved> {
-    for (number, sort) in record.uses() {
-        if redefined.contains(&number) {
-            return Err(Unresolved::Redefined);
-        }
-        let what = meaning(number, batch, known);
-        if !sort.fits(what) {
-            return Err(Unresolved::Later(RejectReason::UndefinedNumber));
-        }
-        if let Some(What::Assignment(assignment)) = what {
-            match known.assignments.get(&assignment.id) {
-                None => return Err(Unresolved::Later(RejectReason::UnknownAssignment)),
-                Some(owner) if owner != kit => return Err(Unresolved::Foreign(assignment.id.clone())),
-                Some(_) => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-impl Decision {
-    /// A number that is settled already came again.
-    fn again(&mut self, entry: &Entry, standing: &Standing) {
-        let reject = |reason| Rejection { seq: entry.seq, run: standing.run, reason, retry_after: None };
-        if standing.digest != entry.digest {
-            self.findings.push(Refusal::new(Fault::Conflict, format!("number {} came with other octets", entry.seq)));
-            self.rejections.push(reject(RejectReason::Conflict));
-        } else if let Fate::Rejected(reason) = standing.fate {
-            self.rejections.push(reject(reason));
-        }
-    }
-
-    fn set_aside(&mut self, index: usize, rejection: Rejection) {
-        self.settle.push((index, Fate::Rejected(rejection.reason)));
-        self.rejections.push(rejection);
-    }
-
-    fn effect_of(&mut self, record: &wire::Record, batch: &Batch, known: &Known) {
-        let effect = match &record.content {
-            Some(Content::Gap(gap)) => gone(gap),
-            Some(Content::EpochOpened(opened)) => opened_epoch(opened, batch, known),
-            Some(Content::EpochClosed(closed)) => closed_epoch(closed),
-            _ => return,
-        };
-        match effect {
-            Some(effect) => self.effects.push(effect),
-            None => self.findings.push(Refusal::new(Fault::ImpossibleGap, "a gap or an epoch's end that cannot be")),
-        }
-    }
-}
-
-fn gone(gap: &wire::Gap) -> Option<Effect> {
-    if gap.first == 0 || gap.last < gap.first || gap.last > SEQ_MAX {
-        return None;
-    }
-    Some(Effect::Gone {
-        epoch: EpochId::from_slice(&gap.epoch)?,
-        lane: Lane::from_wire(gap.lane)?,
-        first: gap.first,
-        last: gap.last,
-        reason: gap.reason,
-        oldest_boottime_ns: gap.oldest_boottime_ns,
-        newest_boottime_ns: gap.newest_boottime_ns,
-    })
-}
-
-fn opened_epoch(opened: &wire::EpochOpened, batch: &Batch, known: &Known) -> Option<Effect> {
-    let assignment = match meaning(opened.assignment, batch, known) {
-        Some(What::Assignment(it)) => Some(it.id.clone()),
-        _ => None,
-    };
-    Some(Effect::Opened { epoch: EpochId::from_slice(&opened.epoch)?, assignment })
-}
-
-/// An epoch that ended in order still drains, so its end settles nothing; one whose store is gone has nothing more to give.
-fn closed_epoch(closed: &wire::EpochClosed) -> Option<Effect> {
-    let ends = closed.ends.iter().filter_map(|end| Lane::from_wire(end.lane).map(|lane| (lane, end.last)));
-    let ends: Vec<_> = ends.collect();
-    if ends.iter().any(|(_, last)| last.is_some_and(|last| last > SEQ_MAX)) {
-        return None;
-    }
-    let lost = closed.reason == i32::from(wire::EpochReason::Damaged);
-    Some(Effect::Closed { epoch: EpochId::from_slice(&closed.epoch)?, ends, lost, reason: closed.reason })
-}
-
-// ---- answering -------------------------------------------------------------------------------------------------------
-
-/// What is settled of one lane of one epoch.
-pub type LaneSettled = (EpochId, Lane, Settlement);
-
-/// The answers to a batch, after its commit: what is settled of the lanes it touched, and what is rejected.
-#[must_use]
-pub fn answer_batch(batch: &Batch, settled: &[LaneSettled], rejections: &[Rejection]) -> Vec<wire::Answer> {
-    let ack: Vec<_> = settled.iter().map(|(epoch, lane, settlement)| settlement.to_wire(*epoch, *lane)).collect();
-    let mut reject = rejections.iter().map(|rejection| rejection.to_wire(batch)).peekable();
-    let mut answers = Vec::new();
-    let mut ack = Some(ack);
-    while ack.is_some() || reject.peek().is_some() {
-        answers.push(wire::Answer {
-            nonce: batch.nonce.0.to_vec(),
-            ack: ack.take().unwrap_or_default(),
-            reject: reject.by_ref().take(REJECTS_PER_ANSWER_MAX).collect(),
-            settled: None,
-        });
-    }
-    answers
-}
-
-/// The answers to a batch that the database could not take: everything later, nothing settled.
-#[must_use]
-pub fn answer_later(batch: &Batch) -> Vec<wire::Answer> {
-    let retry_after = Some(RETRY_DATABASE);
-    let entries = batch.entries.iter();
-    let rejections: Vec<_> =
-        entries.map(|entry| Rejection { seq: entry.seq, run: batch.run, reason: RejectReason::Database, retry_after }).collect();
-    answer_batch(batch, &[], &rejections)
-}
-
-/// The answer to a state: all that the database knows of the epochs it names. `settled` holds every lane of them.
-#[must_use]
-pub fn answer_state(state: &State, settled: &[LaneSettled]) -> wire::Answer {
-    let mut ranges_left = RANGES_PER_SETTLED_MAX;
-    let lanes = settled.iter().map(|(epoch, lane, settlement)| {
-        let mut lane = settlement.to_wire(*epoch, *lane);
-        lane.ranges.truncate(ranges_left.min(RANGES_MAX));
-        ranges_left -= lane.ranges.len();
-        lane
-    });
-    let settled = wire::Settled { lanes: lanes.collect() };
-    wire::Answer { nonce: state.nonce.0.to_vec(), ack: Vec::new(), reject: Vec::new(), settled: Some(settled) }
-}
-
-impl Rejection {
-    fn to_wire(&self, batch: &Batch) -> wire::Reject {
-        let delay = self.retry_after.map_or(0, |delay| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX));
-        wire::Reject {
-            epoch: batch.epoch.0.to_vec(),
-            lane: batch.lane.to_wire().into(),
-            seq: self.seq,
-            run: self.run.0.to_vec(),
-            reason: self.reason.into(),
-            retry_after_ms: delay,
-        }
     }
 }

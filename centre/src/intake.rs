@@ -1,6 +1,8 @@
 //! Carries out what `ingest.rs` decides: a group of messages in one commit, then their answers.
 
-use kit_protocol::uplink::signed::{self, Signer};
+use std::sync::Arc;
+
+use kit_protocol::uplink::signed;
 use kit_protocol::uplink::topic::Topic;
 use kit_protocol::uplink::wire::{self, SignedType};
 use tracing::{error, info, warn};
@@ -9,6 +11,7 @@ use crate::certificate::Authority;
 use crate::clock::WallTime;
 use crate::ingest::{self, Fault, Opened, Refusal, Sender};
 use crate::keyring::Keyring;
+use crate::signature::SigningKey;
 use crate::store::{Store, StoreError, Transaction};
 
 /// Characters of a topic that the audit keeps.
@@ -34,11 +37,11 @@ pub struct Outgoing {
 
 /// The receiving end without its network: one thread owns it.
 #[derive(Debug)]
-pub struct Intake<S> {
+pub struct Intake {
     store: Store,
     keyring: Keyring,
     authority: Authority,
-    signer: S,
+    signer: Arc<SigningKey>,
 }
 
 /// What a message led to; signed and sent only once the group is committed.
@@ -47,9 +50,9 @@ struct Outcome {
     answers: Vec<wire::Answer>,
 }
 
-impl<S: Signer> Intake<S> {
+impl Intake {
     /// With every key that `store` knows.
-    pub fn new(store: Store, authority: Authority, signer: S) -> Result<Self, StoreError> {
+    pub fn new(store: Store, authority: Authority, signer: Arc<SigningKey>) -> Result<Self, StoreError> {
         let keyring = store.keyring()?;
         Ok(Self { store, keyring, authority, signer })
     }
@@ -91,7 +94,7 @@ impl<S: Signer> Intake<S> {
 
     fn sign(&self, outcome: &Outcome) -> Vec<Outgoing> {
         let topic = Topic::Answer(outcome.sender.tenant.clone(), outcome.sender.kit.clone()).name();
-        let sign = |answer| match signed::seal(&self.signer, SignedType::Answer, &topic, answer) {
+        let sign = |answer| match signed::seal(self.signer.as_ref(), SignedType::Answer, &topic, answer) {
             Ok(payload) => Some(Outgoing { topic: topic.clone(), payload }),
             Err(trouble) => {
                 error!(%trouble, "an answer could not be signed; the kit sends its records again");

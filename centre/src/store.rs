@@ -14,9 +14,7 @@ use kit_protocol::uplink::wire::{self, GapReason, RejectReason, definition::What
 use prost::Message as _;
 use rusqlite::{Connection, ErrorCode, Row, ToSql, TransactionBehavior, params};
 
-pub use self::reader::{
-    AuditEntry, Definitions, Filter, KitView, LaneView, Reader, Records, RejectedRecord, StoredGap, StoredRecord,
-};
+pub use self::reader::{AuditEntry, Filter, KitView, LaneView, Reader, Records, RejectedRecord, StoredGap, StoredRecord};
 use self::spans::Span;
 use crate::assignment::SignedAssignment;
 use crate::clock::WallTime;

@@ -1,12 +1,13 @@
 //! Reading the database, from any process, while the service writes it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
 use kit_protocol::uplink::id::{EpochId, KitId, Lane, RunId, Tenant};
+use kit_protocol::uplink::record::{Definitions, RecordKey};
 use kit_protocol::uplink::settlement::Settlement;
-use kit_protocol::uplink::wire::{self, RejectReason, definition::What};
+use kit_protocol::uplink::wire::{self, RejectReason};
 use prost::Message as _;
 use rusqlite::{Connection, OpenFlags, Row, params};
 
@@ -57,41 +58,14 @@ pub struct StoredRecord {
     /// What it says.
     pub record: wire::Record,
     /// What its small numbers mean.
-    pub definitions: Definitions,
+    pub definitions: Arc<Definitions>,
 }
 
-/// What the small numbers of one run of one epoch mean.
-#[derive(Clone, Debug, Default)]
-pub struct Definitions(Arc<BTreeMap<u32, What>>);
-
-impl Definitions {
-    /// The device of that number.
+impl StoredRecord {
+    /// What names it everywhere.
     #[must_use]
-    pub fn device(&self, number: u32) -> Option<&wire::Device> {
-        if let Some(What::Device(device)) = self.0.get(&number) { Some(device) } else { None }
-    }
-
-    /// The clock of that number.
-    #[must_use]
-    pub fn clock(&self, number: u32) -> Option<&wire::Clock> {
-        if let Some(What::Clock(clock)) = self.0.get(&number) { Some(clock) } else { None }
-    }
-
-    /// The driver of that number.
-    #[must_use]
-    pub fn driver(&self, number: u32) -> Option<&wire::Driver> {
-        if let Some(What::Driver(driver)) = self.0.get(&number) { Some(driver) } else { None }
-    }
-
-    /// The assignment's id of that number.
-    #[must_use]
-    pub fn assignment(&self, number: u32) -> Option<&str> {
-        if let Some(What::Assignment(assignment)) = self.0.get(&number) { Some(&assignment.id) } else { None }
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &What)> {
-        self.0.iter().map(|(number, what)| (*number, what))
+    pub fn key(&self) -> RecordKey {
+        RecordKey { kit: self.kit.clone(), epoch: self.epoch, lane: self.lane, seq: self.seq }
     }
 }
 
@@ -334,18 +308,16 @@ impl Reader {
         Ok(spans)
     }
 
-    fn definitions(&self, epoch: i64, run: RunId) -> Result<Definitions, StoreError> {
+    fn definitions(&self, epoch: i64, run: RunId) -> Result<Arc<Definitions>, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT octets FROM definitions WHERE epoch = ?1 AND run = ?2")?;
         let mut rows = statement.query(params![epoch, run.0])?;
-        let mut definitions = BTreeMap::new();
+        let mut definitions = Definitions::default();
         while let Some(row) = rows.next()? {
             let octets: Vec<u8> = row.get(0)?;
             let definition = wire::Definition::decode(octets.as_slice()).map_err(|_| StoreError::Unreadable("a definition"))?;
-            if let Some(what) = definition.what {
-                definitions.insert(definition.number, what);
-            }
+            definitions.extend([&definition]);
         }
-        Ok(Definitions(Arc::new(definitions)))
+        Ok(Arc::new(definitions))
     }
 }
 
@@ -371,7 +343,7 @@ impl Records<'_> {
         let mut statement = self.reader.connection.prepare_cached(query)?;
         let mut rows = statement.query(params![self.after, kit, lane, since, PAGE_RECORDS])?;
         // Definitions are read anew for each page: a run that still goes on may gain some.
-        let mut definitions: HashMap<(i64, RunId), Definitions> = HashMap::new();
+        let mut definitions: HashMap<(i64, RunId), Arc<Definitions>> = HashMap::new();
         while let Some(row) = rows.next()? {
             self.after = row.get(0)?;
             let octets_of_record: Vec<u8> = row.get(9)?;
