@@ -1,12 +1,13 @@
 //! Every task of the agent is started, restarted and stopped here.
 
 mod orders;
+mod syncing;
 mod tasks;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use device_drivers::driver::Link as LinkKind;
 use kit_protocol::moment::Moment;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, mpsc, watch};
@@ -17,15 +18,15 @@ use crate::acquisition::surroundings::World;
 use crate::api::server::{self, Api, Order};
 use crate::api::status::{LinkStatus, Status, waiting};
 use crate::clock::Clock;
-use crate::config::{Config, Place};
+use crate::config::{Config, Device, Place};
 use crate::health;
-use crate::identity::keys::{CentreKeys, KitKey};
-use crate::identity::origin::OriginKey;
-use crate::identity::secret;
+use crate::identity::Identity;
 use crate::store::thread::StoreHandle;
-use crate::sync::{self, SyncContext, SyncStatus};
+use crate::sync::planner::Reach;
+use crate::sync::status::SyncStatus;
 use kit_protocol::uplink::id::Lane;
 use orders::Orders;
+use syncing::start_sync;
 use tasks::Tasks;
 
 /// Orders of the command line that wait, at most.
@@ -38,7 +39,7 @@ const STORE_ANSWER_MAX: Duration = Duration::from_secs(15);
 /// Runs the service until it is told to stop.
 ///
 /// One thread runs every task; the store has its own, since it waits for the disk.
-pub fn run(config: Config) -> Result<(), String> {
+pub(crate) fn run(config: Config) -> Result<(), String> {
     start_log();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("the TLS provider was installed before");
@@ -71,37 +72,29 @@ struct Running {
 async fn serve(config: Config) -> Result<(), String> {
     let identity = Identity::load(&config)?;
     let clock = Arc::new(Clock::of_this_boot());
-    let (store, thread) = identity.open_store(&config, &clock)?;
+    let store = identity.start_store(&config, &clock)?;
     let roster = Roster::default();
-    let (pausing, pause) = watch::channel(false);
-    let conversations = Arc::new(RwLock::new(()));
+    let pausing = Arc::new(watch::Sender::new(false));
     let shared = Shared {
         store: store.clone(),
         world: World { clock: Arc::clone(&clock), origins: Arc::clone(&identity.origins) },
         roster: roster.clone(),
-        pause,
-        conversations: Arc::clone(&conversations),
+        pause: pausing.subscribe(),
+        conversations: Arc::new(RwLock::new(())),
         central: Arc::new(Mutex::new(None)),
+        services: services(&config),
     };
-
     let mut tasks = Tasks::default();
-    let (link_status, link) = watch::channel(SyncStatus::default());
-    tasks.keep_running("sync", identity.sync(&config, &clock, &store, &roster, link_status)?);
-    for device in config.devices.clone() {
-        let place = match &device.place {
-            Place::Port(port) => port.display().to_string(),
-            Place::Address(address) => address.clone(),
-        };
-        let at = roster.add(&device.identity, device.driver.name, &place);
-        let shared = shared.clone();
-        tasks.keep_running("device", move || keeper::keep(device.clone(), at, shared.clone()));
+    let link = start_sync(&mut tasks, &config, &identity, &shared)?;
+    for device in &config.devices {
+        start_device(&mut tasks, device.clone(), &shared);
     }
     let (orders_in, orders_out) = mpsc::channel(ORDERS_MAX);
-    let orders = Orders::new(&config, identity.centre, Arc::clone(&clock), store.clone(), pausing, conversations);
+    let orders = Orders::new(&config, &identity, &shared, Arc::clone(&pausing));
     tasks.run("orders", orders.carry_out(orders_out));
-    let running = Arc::new(Running { config, clock, started: crate::clock::now(), store, roster, link });
+    let running = Arc::new(Running { config, clock, started: crate::clock::now(), store: store.clone(), roster, link });
     tasks.run("api", serve_api(Arc::clone(&running), orders_in));
-    let watched = running.store.clone();
+    let watched = store.clone();
     tasks.run("watchdog", health::beat(async move || store_answers(&watched).await));
 
     tracing::info!(kit = %running.config.kit, version = env!("CARGO_PKG_VERSION"), "running");
@@ -109,12 +102,32 @@ async fn serve(config: Config) -> Result<(), String> {
     let end = until_told_to_stop(&mut tasks).await;
     health::stopping();
     // Conversations are told to end by the same switch that an assignment uses; what they gave becomes durable first.
+    pausing.send_replace(true);
     tasks.close(&shared.conversations).await;
-    drop(shared);
-    drop(running);
-    thread.close(STORE_CLOSE_MAX);
+    if tokio::time::timeout(STORE_CLOSE_MAX, store.close()).await.is_err() {
+        tracing::warn!("the store did not close in time; what it had answered for is on the disk all the same");
+    }
     tracing::info!("stopped");
     end
+}
+
+/// The services of every Bluetooth device of the kit: nothing else is scanned for.
+fn services(config: &Config) -> Arc<[u16]> {
+    let of = |device: &Device| match device.driver.link {
+        LinkKind::Ble { services } => services.to_vec(),
+        LinkKind::Serial(_) => Vec::new(),
+    };
+    config.devices.iter().flat_map(of).collect()
+}
+
+fn start_device(tasks: &mut Tasks, device: Device, shared: &Shared) {
+    let place = match &device.place {
+        Place::Port(port) => port.display().to_string(),
+        Place::Address(address) => address.to_string(),
+    };
+    let at = shared.roster.add(&device.identity, device.driver.name, &place);
+    let shared = shared.clone();
+    tasks.keep_running("device", move || keeper::keep(device.clone(), at, shared.clone()));
 }
 
 async fn until_told_to_stop(tasks: &mut Tasks) -> Result<(), String> {
@@ -133,12 +146,8 @@ async fn store_answers(store: &StoreHandle) -> bool {
 
 async fn serve_api(running: Arc<Running>, orders: mpsc::Sender<Order>) {
     let socket = running.config.socket.clone();
-    let api = Api {
-        kit: running.config.kit.clone(),
-        store: running.store.clone(),
-        status: Box::new(move || running.status()),
-        orders,
-    };
+    let api =
+        Api { kit: running.config.kit.clone(), store: running.store.clone(), status: Box::new(move || running.status()), orders };
     if let Err(error) = server::serve(&socket, api).await {
         // Measuring and sending go on: only status and listings are not to be had.
         tracing::error!(socket = %socket.display(), %error, "the local API cannot be served; check the folder's rights");
@@ -149,7 +158,7 @@ async fn serve_api(running: Arc<Running>, orders: mpsc::Sender<Order>) {
 impl Running {
     fn status(&self) -> Status {
         let now = self.clock.now();
-        let view = self.store.view();
+        let view = self.store.view().borrow().clone();
         let records: u64 = view.epochs.iter().flat_map(|epoch| Lane::ALL.map(|lane| waiting(epoch, lane))).sum();
         Status {
             kit: self.config.kit.to_string(),
@@ -172,10 +181,13 @@ impl Running {
             connected: link.connected,
             broker: format!("{}:{}", self.config.broker.host, self.config.broker.port),
             settled: link.settled,
-            centre_online: link.centre_online,
-            last_acknowledgement_age_s: link.last_acknowledgement.map(|last| now.since(last).as_secs()),
-            in_flight: link.in_flight,
+            centre_online: link.centre == Reach::Online,
+            last_acknowledgement_age_s: link.last_acknowledged.map(|last| now.since(last).as_secs()),
+            in_flight: link.wire_batches.try_into().unwrap_or(u64::MAX),
             refusal: link.refusal,
+            troubles: link.troubles.iter().map(ToString::to_string).collect(),
+            octets_up: link.octets_up,
+            octets_down: link.octets_down,
         }
     }
 }

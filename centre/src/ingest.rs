@@ -124,6 +124,8 @@ pub enum Opened {
     Batch(Sender, Batch),
     /// A kit's state.
     State(Sender, Box<State>),
+    /// A centre's own announcement, which the subscription to `tm/1/+/+/state` brings back: of no concern here.
+    Announcement,
 }
 
 /// A batch that keeps the schema's rules.
@@ -186,6 +188,7 @@ pub fn open(topic: &str, payload: &[u8], keyring: &Keyring, authority: &Authorit
     let (sender, lane) = match Topic::parse(topic) {
         Some(Topic::Up(tenant, kit, lane)) => (Sender { tenant, kit }, Some(lane)),
         Some(Topic::State(tenant, kit)) => (Sender { tenant, kit }, None),
+        Some(Topic::CentreState(_)) => return Ok(Opened::Announcement),
         _ => return Err(Refusal::new(Fault::Topic, "not a topic that a kit publishes to")),
     };
     if payload.len() > MESSAGE_OCTETS_MAX {

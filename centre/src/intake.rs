@@ -115,7 +115,7 @@ fn commit(
     let mut outcomes = Vec::with_capacity(group.len());
     for (message, opened) in group.iter().zip(opened) {
         outcomes.push(match opened {
-            Ok(opened) => Some(store_one(&mut transaction, message, opened, now)?),
+            Ok(opened) => store_one(&mut transaction, message, opened, now)?,
             Err(refusal) => {
                 note(&mut transaction, message, refusal, now)?;
                 None
@@ -131,7 +131,7 @@ fn store_one(
     message: &Message,
     opened: &Opened,
     now: WallTime,
-) -> Result<Outcome, StoreError> {
+) -> Result<Option<Outcome>, StoreError> {
     match opened {
         Opened::Batch(sender, batch) => {
             let known = transaction.known(sender, batch)?;
@@ -140,14 +140,16 @@ fn store_one(
             for finding in &decision.findings {
                 note(transaction, message, finding, now)?;
             }
-            Ok(Outcome { sender: sender.clone(), answers: ingest::answer_batch(batch, &settled, &decision.rejections) })
+            let answers = ingest::answer_batch(batch, &settled, &decision.rejections);
+            Ok(Some(Outcome { sender: sender.clone(), answers }))
         }
         Opened::State(sender, state) => {
             let settled = transaction.note_state(sender, state, now)?;
             info!(kit = %sender.kit, offline = state.wire.offline, epochs = state.epochs.len(), "state");
             let answers = if state.wire.offline { Vec::new() } else { vec![ingest::answer_state(state, &settled)] };
-            Ok(Outcome { sender: sender.clone(), answers })
+            Ok(Some(Outcome { sender: sender.clone(), answers }))
         }
+        Opened::Announcement => Ok(None),
     }
 }
 
@@ -163,7 +165,7 @@ fn later(opened: &Result<Opened, Refusal>) -> Option<Outcome> {
     match opened {
         Ok(Opened::Batch(sender, batch)) => Some(Outcome { sender: sender.clone(), answers: ingest::answer_later(batch) }),
         // A state is repeated every 30 s until it is answered, and a refusal has no answer.
-        Ok(Opened::State(..)) | Err(_) => None,
+        Ok(Opened::State(..) | Opened::Announcement) | Err(_) => None,
     }
 }
 

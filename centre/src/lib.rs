@@ -4,6 +4,7 @@
 
 pub mod assignment;
 pub mod certificate;
+mod cli;
 pub mod clock;
 pub mod config;
 pub mod ingest;
@@ -22,7 +23,8 @@ pub use self::service::{RunError, run};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// m
-pub fn main(_arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::SUCCESS
+/// Runs the command that `arguments` name, the program's own name first, and gives its exit code: 0 done, 1 failed, 2 wrong
+/// use.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    cli::main(arguments)
 }

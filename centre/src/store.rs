@@ -155,8 +155,12 @@ impl Transaction<'_> {
         let Some(kit) = self.find_kit(&sender.kit)? else { return Ok(Known::default()) };
         let mut known = Known { origins: self.known_origins(kit, batch)?, ..Known::default() };
         if let Some(epoch) = self.find_epoch(kit, batch.epoch)? {
+            // Every number of a record or of what was set aside is in a span, and most batches bring only new ones.
+            let range = batch.entries.first().zip(batch.entries.last()).map(|(first, last)| (first.seq, last.seq));
+            let seen = range.map_or(Ok(Vec::new()), |range| self.spans_touching(epoch, batch.lane, range, ALL))?;
             for entry in &batch.entries {
-                if let Some(standing) = self.standing(epoch, batch.lane, entry.seq)? {
+                let settled = seen.iter().any(|span| (span.first..=span.last).contains(&entry.seq));
+                if settled && let Some(standing) = self.standing(epoch, batch.lane, entry.seq)? {
                     known.numbers.insert(entry.seq, standing);
                 }
             }

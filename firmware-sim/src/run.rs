@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use kit_protocol::moment::Moment;
 use crate::clock;
 use crate::devices::{self, Connection, Emission, STEP, SerialDevice};
 use crate::faults::{Fault, FrameFaults, Scenario};
+use crate::link::bluez::VirtualBluez;
+use crate::link::gatt::Peripheral;
 use crate::link::serial::SerialLine;
 use crate::truth::{Row, Stream, Truth};
 
@@ -125,7 +127,51 @@ pub fn spawn(spec: DeviceSpec) -> Result<Handle, SimError> {
         }
         (Connection::Serial(_), Attachment::Bus(_)) => Err(wrong("--pty PATH")),
         (Connection::Gatt(_), Attachment::Pty(_)) => Err(wrong("--bus SOCKET")),
-        (Connection::Gatt(_), Attachment::Bus(_)) => Err(wrong("--bus SOCKET")),
+        (Connection::Gatt(make), Attachment::Bus(socket)) => {
+            bus(device.name, socket.clone(), vec![make(spec.seed, &spec.scenario, spec.truth)])
+        }
+    }
+}
+
+/// Starts several BLE devices around one virtual BlueZ at `socket`. When this returns the socket is there.
+///
+/// Errors: an unknown device, one that is no BLE device, a socket that cannot be made.
+pub fn spawn_on_bus(socket: &Path, specs: Vec<DeviceSpec>) -> Result<Handle, SimError> {
+    let mut peripherals = Vec::new();
+    for spec in specs {
+        let device = devices::find(&spec.name).ok_or_else(|| SimError::Unknown(spec.name.clone()))?;
+        let Connection::Gatt(make) = device.connection else {
+            return Err(SimError::Attachment { name: device.name, link: device.link(), option: "--pty PATH" });
+        };
+        peripherals.push(make(spec.seed, &spec.scenario, spec.truth));
+    }
+    bus("virtual-bluez", socket.to_owned(), peripherals)
+}
+
+/// A virtual BlueZ in a thread of its own.
+fn bus(name: &str, socket: PathBuf, peripherals: Vec<Box<dyn Peripheral>>) -> Result<Handle, SimError> {
+    let (started, starts) = mpsc::sync_channel(1);
+    let at = socket.clone();
+    let handle = thread(name, move |stop| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let bluez = VirtualBluez::start(&at, peripherals);
+            let running = bluez.is_ok();
+            // Whoever waits for this is still there: it waits before it does anything else.
+            let _waiting =
+                started.send(bluez.as_ref().map(|_| ()).map_err(|error| io::Error::new(error.kind(), error.to_string())));
+            while running && !stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(STEP).await;
+            }
+        });
+        // The runtime's end is the devices' end: they write down what was never confirmed.
+        drop(runtime);
+        Ok(())
+    })?;
+    match starts.recv() {
+        Ok(Ok(())) => Ok(handle),
+        Ok(Err(source)) => Err(SimError::Link { path: socket, source }),
+        Err(_) => Err(SimError::Broken),
     }
 }
 
@@ -261,3 +307,6 @@ fn queue(faults: &mut FrameFaults, waiting: &mut VecDeque<Waiting>, emission: Em
         push(Duration::ZERO, Vec::new(), row, true);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,8 @@ fn the_unit_may_do_little() {
     let folder = tempfile::tempdir().unwrap();
     let verdict = analyze("the_unit_may_do_little", &["security", "--offline=true", "--no-pager"], &unit(folder.path()));
     if let Some((_, said)) = verdict {
-        let level = said.lines().find_map(|line| line.split_once("exposure level for kit-agent.service: ")).map(|(_, level)| level);
+        let level =
+            said.lines().find_map(|line| line.split_once("exposure level for kit-agent.service: ")).map(|(_, level)| level);
         let exposure: f64 = level.unwrap().split_whitespace().next().unwrap().parse().unwrap();
         assert!(exposure <= EXPOSURE_MAX, "{said}");
     }

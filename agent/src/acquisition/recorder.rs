@@ -185,9 +185,13 @@ impl<S: Surroundings> Recorder<S> {
         }
     }
 
-    /// The link ended without the device having ended its recordings: what is pending is filed, what follows is a hole.
+    /// The link is down: recordings that end from now on were not ended by the device, and what follows them is a hole.
     pub fn link_down(&mut self) {
         self.link_down = true;
+    }
+
+    /// The conversation is over: what is still pending is filed.
+    pub fn finish(&mut self) {
         let open: Vec<u32> = self.recordings.keys().copied().collect();
         for recording in open {
             self.close(recording, None);
@@ -237,7 +241,9 @@ impl<S: Surroundings> Recorder<S> {
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));
         let digest = self.surroundings.digest(&measured.octets);
         let identity = &self.conversation.device.identity;
-        draft.origin = record::origin_material(identity, &measured, &digest).map(|octets| self.surroundings.origin(&octets));
+        let origin = record::origin_material(identity, &measured, &digest);
+        let origin = origin.unwrap_or_else(|| reception(identity, &draft.clock, measured.received, &digest));
+        draft.origin = Some(self.surroundings.origin(&origin));
         if let Some(number) = measured.record.filter(|number| self.last_record.is_none_or(|last| *number > last)) {
             self.last_record = Some(number);
             draft.marks.push(Mark { key: last_record_key(identity), value: number.to_be_bytes().to_vec() });
@@ -304,7 +310,7 @@ impl<S: Surroundings> Recorder<S> {
         if self.recordings.contains_key(&number) {
             self.close(number, Some(token));
         } else {
-            // Closed when its link went down: all that was pending is filed already.
+            // Closed when the conversation was over: all that was pending is filed already.
             self.due.push(Answer::Stored(token));
         }
     }
@@ -351,7 +357,9 @@ impl<S: Surroundings> Recorder<S> {
         let class = if recording.head.continuous { Class::ContinuousWaveform } else { Class::PlanWaveform };
         let received = recording.pending.first_received;
         let (segment, answers) = recording.segment(frames, packed, ends);
+        let origin = [&segment.recording[..], &segment.index.to_be_bytes()].concat();
         let mut draft = self.draft(Lane::Waveforms, class, received, Content::Segment(segment));
+        draft.origin = Some(self.surroundings.origin(&origin));
         draft.marks = marks;
         self.filings.push_back(Filing { draft, answers });
     }
@@ -398,6 +406,12 @@ impl<S: Surroundings> Recorder<S> {
         draft.from_clock = Some(draft.clock.clone());
         self.filings.push_back(Filing { draft, answers: Vec::new() });
     }
+}
+
+/// What stands for the origin of a measurement that a device gave neither number nor time: its reception. It is never merged
+/// with another one, but an append that the disk failed in the middle of can be tried again without a double.
+fn reception(device: &str, clock: &wire::Clock, received: Moment, digest: &[u8; 32]) -> Vec<u8> {
+    [device.as_bytes(), &[0, 3], &clock.boot_id, &received.as_nanos().to_be_bytes(), digest].concat()
 }
 
 /// Makes absent components absent; gives the class of the reason where what is left is no reading.

@@ -149,6 +149,7 @@ fn i3_a_hole_ends_the_segment_and_is_declared_missed() {
     recorder.take(at(1), Err(DriverError::SamplesLost { recording: 1, first: 1_500, count: 40 }));
     recorder.take(at(1), Ok((Token(2), Output::Samples { recording: 1, block: block(540, 500, 1, 8) })));
     recorder.link_down();
+    recorder.finish();
     let filed = filings(&mut recorder);
     assert_eq!(segment(&filed[0]).samples, 500);
     let Content::Missed(missed) = &filed[1].draft.content else { panic!("no Missed") };
@@ -227,13 +228,17 @@ fn measured(record: Option<u64>) -> Measured {
 #[test]
 fn i2a_a_measurement_sent_twice_has_one_origin_and_the_highest_number_is_kept() {
     let mut recorder = recorder(BTreeMap::new());
-    for number in [Some(7), Some(7), Some(6), None] {
-        recorder.take(at(4), Ok((Token(1), Output::Measured(measured(number)))));
+    for (second, number) in [(4, Some(7)), (5, Some(7)), (6, Some(6)), (7, None), (8, None)] {
+        let measured = Measured { received: at(second), ..measured(number) };
+        recorder.take(at(second), Ok((Token(1), Output::Measured(measured))));
     }
     let filed = filings(&mut recorder);
     assert_eq!(filed[0].draft.origin, filed[1].draft.origin);
     assert_ne!(filed[0].draft.origin, filed[2].draft.origin);
-    assert_eq!(filed[3].draft.origin, None);
+    assert!(
+        filed[3].draft.origin.is_some() && filed[3].draft.origin != filed[4].draft.origin,
+        "received twice: two measurements"
+    );
     assert_eq!(filed[0].draft.marks, [Mark { key: "ecg-1/last-record".into(), value: 7_u64.to_be_bytes().to_vec() }]);
     assert!(filed[1].draft.marks.is_empty() && filed[2].draft.marks.is_empty());
 }
@@ -273,6 +278,7 @@ fn an_end_after_the_link_went_down_is_answered_once() {
     let mut recorder = recorder(BTreeMap::new());
     recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
     recorder.link_down();
+    recorder.finish();
     recorder.take(at(1), Ok((Token(1), Output::End { recording: 1 })));
     assert_eq!(filings(&mut recorder).len(), 1, "the begin is answered with an empty last segment");
     assert_eq!(recorder.poll_answer(), Some(Answer::Stored(Token(1))));

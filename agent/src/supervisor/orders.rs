@@ -8,12 +8,13 @@ use kit_protocol::uplink::id::{KitId, Tenant};
 use kit_protocol::uplink::wire::{ClockQuality, EpochReason};
 use tokio::sync::{RwLock, mpsc, watch};
 
+use crate::acquisition::keeper::Shared;
 use crate::api::server::Order;
 use crate::clock::{Clock, unix_us};
 use crate::config::Config;
-use crate::identity::assignment;
 use crate::identity::keys::CentreKeys;
 use crate::identity::secret::write_durably;
+use crate::identity::{Identity, assignment};
 use crate::store::thread::StoreHandle;
 
 /// Every conversation is closed within this before an epoch changes (I4).
@@ -27,28 +28,21 @@ pub(super) struct Orders {
     centre: Arc<CentreKeys>,
     clock: Arc<Clock>,
     store: StoreHandle,
-    pausing: watch::Sender<bool>,
+    pausing: Arc<watch::Sender<bool>>,
     conversations: Arc<RwLock<()>>,
 }
 
 impl Orders {
-    pub(super) fn new(
-        config: &Config,
-        centre: Arc<CentreKeys>,
-        clock: Arc<Clock>,
-        store: StoreHandle,
-        pausing: watch::Sender<bool>,
-        conversations: Arc<RwLock<()>>,
-    ) -> Self {
+    pub(super) fn new(config: &Config, identity: &Identity, shared: &Shared, pausing: Arc<watch::Sender<bool>>) -> Self {
         Self {
             tenant: config.tenant.clone(),
             kit: config.kit.clone(),
             counter_file: config.state.join("identity").join("assignment-counter"),
-            centre,
-            clock,
-            store,
+            centre: Arc::clone(&identity.centre),
+            clock: Arc::clone(&shared.world.clock),
+            store: shared.store.clone(),
             pausing,
-            conversations,
+            conversations: Arc::clone(&shared.conversations),
         }
     }
 
@@ -78,7 +72,7 @@ impl Orders {
     }
 
     async fn end(&self) -> Result<String, String> {
-        let active = self.store.view().epochs.into_iter().find(|epoch| epoch.open).and_then(|epoch| epoch.assignment);
+        let active = self.store.view().borrow().epochs.iter().find(|epoch| epoch.open).and_then(|epoch| epoch.assignment.clone());
         let Some(id) = active else { return Err("no assignment is active here; nothing was changed".into()) };
         self.switch(None, EpochReason::AssignmentEnd).await?;
         Ok(format!("Assignment {id} has ended; readings are now kept as unassigned."))
@@ -89,7 +83,12 @@ impl Orders {
         self.pausing.send_replace(true);
         let closed = tokio::time::timeout(CLOSE_MAX, self.conversations.write()).await;
         let switched = match closed {
-            Ok(_none_open) => self.store.switch_epoch(assignment, reason).await.map(|_| ()).map_err(|error| format!("{error}; nothing was changed")),
+            Ok(_none_open) => self
+                .store
+                .switch_epoch(assignment.as_deref(), reason)
+                .await
+                .map(|_| ())
+                .map_err(|error| format!("{error}; nothing was changed")),
             Err(_) => Err("a device did not let go in 5 seconds; nothing was changed, try again".into()),
         };
         self.pausing.send_replace(false);

@@ -523,6 +523,14 @@ fn a_signed_batch_that_breaks_the_schemas_rules_is_refused() {
 }
 
 #[test]
+fn a_centres_own_announcement_is_no_finding() {
+    let mut centre = TestCentre::new();
+    let message = Message { topic: "tm/1/centro/centre/state".into(), payload: vec![1, 2].into() };
+    assert!(centre.take(&message).is_empty());
+    assert!(centre.faults().is_empty());
+}
+
+#[test]
 fn the_audit_counts_what_comes_again() {
     let mut centre = TestCentre::new();
     let kit = centre.authority.kit("centro", "KIT-0001");

@@ -142,3 +142,127 @@ impl SerialDevice for Ecg {
         // This device listens to nobody.
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use kit_protocol::serial::ads1298::{DataFrame, Found, Framer, Header, SAMPLE_MAX};
+
+    use super::*;
+    use crate::firmware::ecg_ads1298::header;
+    use crate::parts::ads1298::NOISE_CODES;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Run {
+        data: Vec<DataFrame>,
+        headers: Vec<Header>,
+        rows: Vec<(Option<u32>, Vec<i32>)>,
+        skipped: u64,
+    }
+
+    fn run(seed: u64, scenario: &str, seconds: u32) -> Run {
+        let mut device = Ecg::new(seed, &Scenario::parse(scenario).unwrap());
+        let (mut octets, mut rows) = (Vec::new(), Vec::new());
+        device.advance(SECOND * seconds, &mut |emission| {
+            octets.extend(emission.octets);
+            rows.extend(emission.row);
+        });
+        let mut run = Run { data: Vec::new(), headers: Vec::new(), rows, skipped: 0 };
+        let mut framer = Framer::default();
+        let mut take = |found| match found {
+            Found::Data(frame) => run.data.push(frame),
+            Found::Header(header) => run.headers.push(header),
+            Found::Skipped(count) => run.skipped += count,
+            Found::Refused { .. } => panic!("refused"),
+        };
+        framer.push(&octets, &mut take);
+        framer.finish(&mut take);
+        run
+    }
+
+    #[test]
+    fn every_frame_carries_what_the_part_converted() {
+        let run = run(1, "", 21);
+        assert_eq!(run.skipped, 0);
+        assert_eq!(run.data.len(), (21_000 - 10 - 8) / 2 + 1, "10 ms to power up, four periods to settle");
+        let decoded: Vec<_> = run.data.iter().map(|frame| (Some(frame.counter), frame.sample.channels.to_vec())).collect();
+        assert_eq!(decoded, run.rows);
+        assert!(run.data.iter().zip(0..).all(|(frame, counter)| frame.counter == counter));
+        assert_eq!(run.headers, vec![header(); 3], "at the start and every 10 s");
+    }
+
+    #[test]
+    fn the_recorded_ecg_comes_out_at_its_own_voltage() {
+        let run = run(1, "", 30);
+        let microvolts = header().scale().unwrap().to_f64();
+        for (index, frame) in run.data.iter().enumerate() {
+            let time = (f64::from(u32::try_from(index).unwrap()) + 4.0 + 5.0) * 0.002;
+            let recorded = recording::ecg(time);
+            for (code, millivolts) in frame.sample.channels.iter().zip(recorded) {
+                let away = f64::from(*code) * microvolts - millivolts * 1000.0;
+                assert!(away.abs() <= f64::from(NOISE_CODES + 1) * microvolts, "sample {index}: {away} uV");
+            }
+        }
+    }
+
+    #[test]
+    fn no_run_of_rows_comes_twice() {
+        let run = run(1, "at=30 fault=reboot for=1", 90);
+        let mut seen = HashSet::new();
+        for window in run.data.windows(4) {
+            let values: Vec<[i32; 8]> = window.iter().map(|frame| frame.sample.channels).collect();
+            assert!(seen.insert(values), "at {}", window[0].counter);
+        }
+    }
+
+    #[test]
+    fn an_electrode_off_is_in_the_status_of_its_channels() {
+        let scenario = "at=2 fault=lead-off electrode=V3 for=2\nat=5 fault=lead-off electrode=RA for=2";
+        let run = run(1, scenario, 8);
+        let at = |seconds: usize| run.data[seconds * 500].sample;
+        assert_eq!((at(1).lead_off.positive, at(1).lead_off.negative), (0, 0));
+        assert_eq!((at(3).lead_off.positive, at(3).lead_off.negative), (1 << 4, 0));
+        assert_eq!(at(3).channels[4], SAMPLE_MAX);
+        assert_eq!((at(6).lead_off.positive, at(6).lead_off.negative), (0, 0b11));
+        let chest: Vec<i32> = run.data[6 * 500..6 * 500 + 10].iter().map(|frame| frame.sample.channels[2]).collect();
+        let swing = chest.iter().max().unwrap() - chest.iter().min().unwrap();
+        assert!(swing > 20_000, "the mains are in the chest leads: {swing}");
+        assert_eq!((at(7).lead_off.positive, at(7).lead_off.negative), (0, 0));
+    }
+
+    #[test]
+    fn a_reboot_is_dark_and_counts_from_zero() {
+        let run = run(1, "at=3 fault=reboot for=2", 8);
+        let restart = run.data.iter().skip(1).position(|frame| frame.counter == 0).unwrap() + 1;
+        assert!((1480..=1500).contains(&restart), "{restart}");
+        assert!((1480..=1500).contains(&(run.data.len() - restart)), "{}", run.data.len());
+        assert_eq!(run.headers.len(), 2);
+    }
+
+    #[test]
+    fn the_synthetic_signal_is_the_patients() {
+        let run = run(9, "signal=synthetic", 5);
+        let microvolts = header().scale().unwrap().to_f64();
+        let patient = Patient::new(9);
+        let at = |index: usize| (f64::from(u32::try_from(index).unwrap()) + 9.0) * 0.002;
+        for (index, frame) in run.data.iter().enumerate() {
+            let away = f64::from(frame.sample.channels[1]) * microvolts - patient.ecg(at(index))[1] * 1000.0;
+            assert!(away.abs() < 0.3, "sample {index}: {away} uV");
+        }
+    }
+
+    #[test]
+    fn a_run_depends_on_its_seed_and_not_on_how_it_is_asked_for() {
+        let collect = |steps: &[u32]| {
+            let mut device = Ecg::new(4, &Scenario::default());
+            let mut all = Vec::new();
+            for milliseconds in steps {
+                device.advance(Duration::from_millis((*milliseconds).into()), &mut |emission| all.push(emission));
+            }
+            all
+        };
+        assert_eq!(collect(&[1000]), collect(&[3, 17, 400, 401, 999, 1000]));
+    }
+}

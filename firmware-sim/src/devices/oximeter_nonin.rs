@@ -107,3 +107,103 @@ impl SerialDevice for Oximeter {
         self.uart.lock().receive(octets);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kit_protocol::serial::nonin_df2::{FRAMES_PER_PACKET, Found, FrameStatus, Framer, Packet};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn frames(device: &mut Oximeter, until: Duration) -> Vec<Frame> {
+        let (mut octets, mut rows) = (Vec::new(), Vec::new());
+        device.advance(until, &mut |emission| {
+            octets.extend(emission.octets);
+            rows.extend(emission.row);
+        });
+        let mut frames = Vec::new();
+        let mut framer = Framer::default();
+        let mut take = |found| match found {
+            Found::Frame(frame) => frames.push(frame),
+            Found::Skipped(count) => panic!("{count} octets are no frame"),
+        };
+        framer.push(&octets, &mut take);
+        framer.finish(&mut take);
+        let pleth: Vec<_> = frames.iter().map(|frame| (None, vec![i32::from(frame.pleth)])).collect();
+        assert_eq!(pleth, rows, "the truth is what is on the line");
+        frames
+    }
+
+    fn packets(frames: &[Frame]) -> Vec<Packet> {
+        let whole = frames.chunks_exact(FRAMES_PER_PACKET);
+        whole.map(|frames| Packet::decode(frames.try_into().unwrap()).unwrap()).collect()
+    }
+
+    #[test]
+    fn packets_decode_to_the_patients_values() {
+        for seed in 0..12 {
+            let mut device = Oximeter::new(seed, &Scenario::default());
+            let packets = packets(&frames(&mut device, 61 * SECOND));
+            assert!((181..=183).contains(&packets.len()), "three a second: {}", packets.len());
+            let patient = Patient::new(seed);
+            for (index, packet) in packets.iter().enumerate().skip(36) {
+                let seconds = f64::from(u32::try_from(index).unwrap()) / 3.0;
+                let spo2 = f64::from(packet.spo2.unwrap());
+                let true_spo2 = patient.vitals(seconds).spo2;
+                assert!((spo2 - true_spo2).abs() <= 2.0, "seed {seed} at {seconds}: {spo2} %, not {true_spo2}");
+                let pulse = f64::from(packet.heart_rate_extended.unwrap());
+                let true_pulse = (patient.beats(seconds - 0.4) - patient.beats(seconds - 7.4)) / 7.0 * 60.0;
+                assert!((pulse - true_pulse).abs() <= 3.0, "seed {seed} at {seconds}: {pulse}/min, not {true_pulse}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_finger_off_gives_missing_values_and_an_alarm_until_it_is_back() {
+        let scenario = Scenario::parse("at=20 fault=sensor-off for=5").unwrap();
+        let packets = packets(&frames(&mut Oximeter::new(3, &scenario), 40 * SECOND));
+        let off = packets[22 * 3];
+        assert_eq!((off.heart_rate, off.spo2), (None, None));
+        assert!(off.status[5].has(FrameStatus::SENSOR_ALARM));
+        let back = packets[37 * 3];
+        assert!(back.heart_rate.is_some() && back.spo2.is_some());
+        assert!(!back.status[5].has(FrameStatus::SENSOR_ALARM));
+    }
+
+    #[test]
+    fn perfusion_is_said_once_a_pulse() {
+        let frames = frames(&mut Oximeter::new(3, &Scenario::default()), 40 * SECOND);
+        let said = frames[20 * 75..].iter().filter(|frame| frame.status.perfusion().is_some()).count();
+        let patient = Patient::new(3);
+        let beats = crate::noise::nearest(patient.beats(40.0) - patient.beats(20.0));
+        assert!((i64::try_from(said).unwrap() - beats).abs() <= 1, "{said} said, {beats} beats");
+    }
+
+    #[test]
+    fn it_answers_the_commands_for_its_format() {
+        let mut device = Oximeter::new(1, &Scenario::default());
+        device.advance(SECOND, &mut |_| {});
+        for (format, answer) in [(0x02, 0x06), (0x0d, 0x15)] {
+            device.receive(&[0x02, 0x70, 0x02, 0x02, format, 0x03]);
+            let mut answers = Vec::new();
+            let until = device.now + STEP;
+            device.advance(until, &mut |emission| {
+                if emission.row.is_none() {
+                    answers.extend(emission.octets);
+                }
+            });
+            assert_eq!(answers, [answer]);
+        }
+    }
+
+    #[test]
+    fn a_reboot_begins_a_packet_anew() {
+        let scenario = Scenario::parse("at=10.1 fault=reboot for=2").unwrap();
+        let frames = frames(&mut Oximeter::new(1, &scenario), 20 * SECOND);
+        let syncs: Vec<usize> = (0..frames.len()).filter(|index| frames[*index].status.sync()).collect();
+        let odd = syncs.windows(2).filter(|pair| pair[1] - pair[0] != FRAMES_PER_PACKET).count();
+        assert_eq!(odd, 1, "one packet was cut off");
+        assert!((1340..=1352).contains(&frames.len()), "{}", frames.len());
+    }
+}

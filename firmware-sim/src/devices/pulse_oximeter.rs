@@ -300,8 +300,7 @@ impl Peripheral for Oximeter {
     fn advertising(&mut self, now: Moment) -> Option<Advertisement> {
         self.live(now);
         self.firmware.as_ref().filter(|firmware| firmware.advertising())?;
-        let place = u64::try_from(self.now.as_secs()).unwrap_or(0);
-        let fading = i16::try_from(step(self.seed, place, 4)).unwrap_or(0);
+        let fading = i16::try_from(step(self.seed, self.now.as_secs(), 4)).unwrap_or(0);
         Some(Advertisement {
             local_name: Some(self.name()),
             services: vec![bluetooth(PLX_SERVICE)],
@@ -408,3 +407,6 @@ impl Peripheral for Oximeter {
         idle || self.hang_up == HangUp::Now
     }
 }
+
+#[cfg(test)]
+mod tests;

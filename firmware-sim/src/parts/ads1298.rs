@@ -276,7 +276,8 @@ impl<E: Electrodes> Ads1298<E> {
     fn command(&mut self, octet: u8) {
         match octet {
             WAKEUP => {
-                if std::mem::take(&mut self.standby) && self.converting {
+                let woken = std::mem::take(&mut self.standby);
+                if woken && self.converting {
                     self.restart();
                 }
             }

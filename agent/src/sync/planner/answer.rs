@@ -37,11 +37,12 @@ impl Planner {
             self.answers_dropped += 1;
             return;
         }
-        for entry in &answer.ack {
-            self.take_ack(entry);
-        }
+        // Refusals first: what is refused for good counts as settled, and `upto` of the same answer may cover it.
         for reject in answer.reject.iter().take(ANSWER_REJECTS_MAX) {
             self.take_reject(reject);
+        }
+        for entry in &answer.ack {
+            self.take_ack(entry);
         }
     }
 
@@ -57,6 +58,7 @@ impl Planner {
         }
         if let Link::Up(up) = &mut self.link {
             up.settled = true;
+            up.state_answered = true;
             up.last_ack = self.now;
         }
     }
@@ -92,15 +94,18 @@ impl Planner {
         let Some((epoch, lane)) = self.place(&reject.epoch, reject.lane) else { return };
         let seq = reject.seq;
         let run = RunId::from_slice(&reject.run);
-        let open = self.lane_plan(epoch, lane, |plan| seq >= 1 && seq < plan.next() && !plan.settled().contains(seq));
-        if open != Some(true) || !self.take_out(epoch, lane, seq, run) {
+        let permanent = reject.retry_after_ms == 0;
+        let applies = |plan: &mut super::lane::LanePlan| {
+            seq >= 1 && seq < plan.next() && !plan.rolled_back() && (permanent || !plan.settled().contains(seq))
+        };
+        if self.lane_plan(epoch, lane, applies) != Some(true) || !self.take_out(epoch, lane, seq, run) {
             self.entries_ignored += 1;
             return;
         }
         if let Link::Up(up) = &mut self.link {
             up.last_ack = self.now;
         }
-        if reject.retry_after_ms > 0 {
+        if !permanent {
             let wait = Duration::from_millis(reject.retry_after_ms.into()).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
             let until = self.now + wait;
             self.lane_plan(epoch, lane, |plan| plan.hold(seq, until));

@@ -286,7 +286,10 @@ struct Up {
     acks: AckWindow,
     settled: bool,
     state_at: Option<Moment>,
+    /// `state` changed since it was published.
     state_wanted: bool,
+    /// `Settled` came since it was published.
+    state_answered: bool,
     last_ack: Moment,
     overdue_after: Duration,
     stall: Option<Stall>,
@@ -559,6 +562,7 @@ impl Planner {
         self.next_ticket += 1;
         up.state_at = Some(now);
         up.state_wanted = false;
+        up.state_answered = false;
         up.wire.put(ticket, window::OnWire { octets: 0, urgent: false, batch: false, since: now });
         Some(Action::PublishState(ticket))
     }
@@ -595,6 +599,7 @@ impl Up {
             settled: false,
             state_at: None,
             state_wanted: true,
+            state_answered: false,
             last_ack: now,
             overdue_after: ACK_WAIT_MAX,
             stall: None,
@@ -607,7 +612,7 @@ impl Up {
     fn state_due(&self) -> Option<Moment> {
         match self.state_at {
             None => Some(self.since),
-            Some(at) => (self.state_wanted || !self.settled).then_some(at + STATE_REPEAT),
+            Some(at) => (self.state_wanted || !self.state_answered).then_some(at + STATE_REPEAT),
         }
     }
 
