@@ -9,6 +9,8 @@ use kit_protocol::uplink::id::BootId;
 use kit_protocol::uplink::wire::{self, ClockQuality};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::sync::tls::{JudgingClock, JudgingTimes};
+
 /// The wall clock is taken as moved when its offset to the boot clock changes by more than this.
 const OFFSET_STEP: Duration = Duration::from_millis(50);
 /// What NTP keeps a synchronised clock within, as stated with each reading.
@@ -81,6 +83,25 @@ impl Clock {
         };
         wire::Clock { boot_id: self.boot_id.0.to_vec(), offset_us, quality: quality.into(), error_ms }
     }
+}
+
+impl JudgingClock for Clock {
+    fn judging_times(&self) -> JudgingTimes {
+        let wall = since_epoch(unix_us());
+        if ClockQuality::try_from(self.stated().quality) == Ok(ClockQuality::Synced) {
+            return JudgingTimes { first: wall, wall: None };
+        }
+        let since_boot = self.now().since(Moment::ZERO);
+        JudgingTimes { first: since_epoch(EARLIEST_UNIX_S * 1_000_000) + since_boot, wall: Some(wall) }
+    }
+
+    fn wall_clock_is_plausible(&self) {
+        tracing::debug!("the broker's certificate holds at the wall clock: it is plausible, not trusted");
+    }
+}
+
+fn since_epoch(unix_us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(unix_us).unwrap_or(0))
 }
 
 /// Judges the wall clock; a reading is never refused for it (I8).

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use device_drivers::driver::{Driver, Link};
+use device_drivers::transport::Address;
 use kit_protocol::uplink::id::{KitId, Tenant};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -88,8 +89,8 @@ pub struct Device {
 pub enum Place {
     /// A serial port.
     Port(PathBuf),
-    /// A Bluetooth address, upper case with colons.
-    Address(String),
+    /// A Bluetooth address.
+    Address(Address),
 }
 
 #[derive(Deserialize)]
@@ -118,7 +119,9 @@ impl TryFrom<DeviceText> for Device {
                     driver.name
                 ));
             }
-            (Link::Ble { .. }, None, Some(address)) => Place::Address(bluetooth_address(&address)?),
+            (Link::Ble { .. }, None, Some(address)) => {
+                Place::Address(address.parse().map_err(|error| format!("address: {error}"))?)
+            }
             (Link::Ble { .. }, ..) => {
                 return Err(format!(
                     "address: the driver {} needs a Bluetooth address, such as \"F0:F1:F2:F3:F4:F5\", and no port",
@@ -133,22 +136,12 @@ impl TryFrom<DeviceText> for Device {
         };
         let identity = text.identity.unwrap_or_else(|| match &place {
             Place::Port(port) => format!("{}@{}", driver.name, port.display()),
-            Place::Address(address) => address.clone(),
+            Place::Address(address) => address.to_string(),
         });
         if identity.is_empty() || identity.len() > 64 || identity.contains(['/', '\n']) {
             return Err("identity: expected 1 to 64 characters without / or line ends".into());
         }
         Ok(Self { identity, driver, place, stream_interval, user_slot: text.user_slot })
-    }
-}
-
-fn bluetooth_address(text: &str) -> Result<String, String> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let whole = parts.len() == 6 && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
-    if whole {
-        Ok(text.to_ascii_uppercase())
-    } else {
-        Err("address: expected six pairs of hexadecimal digits, such as \"F0:F1:F2:F3:F4:F5\"".into())
     }
 }
 
@@ -220,7 +213,8 @@ impl Config {
     }
 
     fn make_absolute(&mut self, folder: &Path) {
-        let paths = [&mut self.state, &mut self.socket, &mut self.broker.authority, &mut self.broker.certificate, &mut self.broker.key];
+        let paths =
+            [&mut self.state, &mut self.socket, &mut self.broker.authority, &mut self.broker.certificate, &mut self.broker.key];
         for path in paths.into_iter().chain(&mut self.centre.keys) {
             *path = folder.join(&*path);
         }

@@ -8,17 +8,17 @@ use sd_notify::NotifyState;
 const BEAT: Duration = Duration::from_secs(20);
 
 /// The agent serves: devices are watched, the store is open.
-pub fn ready() {
+pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
 /// The agent stops.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 /// Feeds the watchdog as long as `alive` says that the store answers; a store that hangs is not fed for.
-pub async fn beat(alive: impl AsyncFn() -> bool) {
+pub(crate) async fn beat(alive: impl AsyncFn() -> bool) {
     loop {
         if alive().await {
             tell(&[NotifyState::Watchdog]);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use device_drivers::driver::{Link as LinkKind, Start};
-use device_drivers::transport::ble::Central;
-use device_drivers::transport::{About, Link, LinkEvent, MomentSource, serial};
+use device_drivers::transport::ble::{self, Allowed, Central, CentralError, Wanted};
+use device_drivers::transport::{Clock as Moments, Identity, Link, LinkEvent, Occurrence, serial};
 use kit_protocol::reading::Kind;
 use kit_protocol::uplink::wire::{self, MissedReason};
 use prost::Message;
@@ -17,6 +17,7 @@ use super::roster::{Phase, Roster};
 use super::session::{Ended, Surface, converse, stopped};
 use super::surroundings::World;
 use crate::config::{Device, Place};
+use crate::store::outbox::StoreError;
 use crate::store::thread::StoreHandle;
 
 /// A device that cannot be reached is tried again after this, doubling.
@@ -41,6 +42,8 @@ pub struct Shared {
     pub conversations: Arc<RwLock<()>>,
     /// The one Bluetooth central, made when first needed and again after it failed.
     pub central: Arc<Mutex<Option<Arc<Central>>>>,
+    /// The services of every Bluetooth device of the kit.
+    pub services: Arc<[u16]>,
 }
 
 /// Keeps the device in conversation until the task is dropped.
@@ -90,12 +93,12 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         () = stopped(&mut pause) => return Ok(Ended::Stopped),
     };
     let mut link = connected?;
-    let about = tokio::select! {
-        about = up(&mut link) => about?,
+    let first = tokio::select! {
+        first = up(&mut link) => first?,
         () = stopped(&mut pause) => return Ok(Ended::Stopped),
     };
-    let (first, about) = about;
-    let identity = introduce(device, &about, &first);
+    let model = link.identity().model.clone();
+    let identity = introduce(device, link.identity(), &first);
     shared.roster.introduce(at, identity.clone());
     shared.roster.update(at, |view| {
         view.phase = Phase::Connected;
@@ -103,17 +106,18 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     });
     tracing::info!(device = %device.identity, driver = device.driver.name, "connected");
 
-    let marks = stream_marks(&shared.store, &device.identity).await;
-    let last_record = last_record(&shared.store, &device.identity).await;
+    let store_down = |error: StoreError| format!("{error}; free some of the disk");
+    let marks = stream_marks(&shared.store, &device.identity).await.map_err(store_down)?;
+    let last_record = last_record(&shared.store, &device.identity).await.map_err(store_down)?;
     let start = Start {
-        model: about.model.clone(),
+        model,
         user_slot: device.user_slot,
         last_record,
         stream_interval: Some(device.stream_interval),
         ..Start::default()
     };
     let mut session = (device.driver.session)(start);
-    session.handle_event(shared.world.clock.now(), first.as_event());
+    session.handle_event(first.at, first.what.as_event());
     let conversation = Conversation {
         device: identity,
         driver: wire::Driver { name: device.driver.name.into(), version: device.driver.version.into() },
@@ -123,20 +127,17 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         },
     };
     let recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
-    let surface = Surface { store: &shared.store, clock: &shared.world.clock, roster: &shared.roster, at, stop: shared.pause.clone() };
+    let surface =
+        Surface { store: &shared.store, clock: &shared.world.clock, roster: &shared.roster, at, stop: shared.pause.clone() };
     let ended = converse(link, session, recorder, surface).await;
     tracing::info!(device = %device.identity, ?ended, "conversation ended");
     Ok(ended)
 }
 
 /// Waits for the device to be discovered and secured.
-async fn up(link: &mut Link) -> Result<(LinkEvent, About), String> {
-    match tokio::time::timeout(UP_WAIT_MAX, link.events.recv()).await {
-        Ok(Some((_, event @ LinkEvent::Up { .. }))) => {
-            let LinkEvent::Up { about, .. } = &event else { return Err(String::new()) };
-            let about = about.clone();
-            Ok((event, about))
-        }
+async fn up(link: &mut Link) -> Result<LinkEvent, String> {
+    match tokio::time::timeout(UP_WAIT_MAX, link.next()).await {
+        Ok(Some(event)) if matches!(event.what, Occurrence::Up { .. }) => Ok(event),
         Ok(_) => Err("the device went away before it could be read; keep it near the gateway and measure again".into()),
         Err(_) => Err("the device did not answer; switch it off and on".into()),
     }
@@ -144,22 +145,13 @@ async fn up(link: &mut Link) -> Result<(LinkEvent, About), String> {
 
 async fn connect(device: &Device, shared: &Shared) -> Result<Link, String> {
     let clock = Arc::clone(&shared.world.clock);
-    let moments: MomentSource = Arc::new(move || clock.now());
+    let moments: Moments = Arc::new(move || clock.now());
     match (&device.place, device.driver.link) {
-        (Place::Port(port), LinkKind::Serial(settings)) => {
-            serial::open(port, settings, moments).map_err(|error| format!("{}: {error}; plug the device in, and check the port's rights", port.display()))
-        }
-        (Place::Address(address), LinkKind::Ble { .. }) => {
-            let central = central(shared, moments).await?;
-            match central.connect(address, device.driver).await {
-                Ok(link) => Ok(link),
-                Err(error) => {
-                    if error.central_lost() {
-                        *shared.central.lock().await = None;
-                    }
-                    Err(format!("{error}; measure with the device near the gateway"))
-                }
-            }
+        (Place::Port(port), LinkKind::Serial(settings)) => serial::open(port, settings, moments)
+            .map_err(|error| format!("{error}; plug the device in, and check the port's rights")),
+        (Place::Address(address), LinkKind::Ble { services }) => {
+            let wanted = Wanted { services: services.to_vec(), allowed: Allowed::Addresses(vec![*address]) };
+            connect_by_radio(&wanted, shared, moments).await
         }
         (Place::Port(_), LinkKind::Ble { .. }) | (Place::Address(_), LinkKind::Serial(_)) => {
             // The configuration does not parse into this; a driver whose link changed would be told here.
@@ -168,22 +160,44 @@ async fn connect(device: &Device, shared: &Shared) -> Result<Link, String> {
     }
 }
 
-async fn central(shared: &Shared, moments: MomentSource) -> Result<Arc<Central>, String> {
+/// Connects through the one Central of the process; one that is of no more use is replaced at the next try.
+async fn connect_by_radio(wanted: &Wanted, shared: &Shared, moments: Moments) -> Result<Link, String> {
+    let central = central(shared, moments).await?;
+    match central.connect(wanted).await {
+        Ok(link) => Ok(link),
+        Err(error) => {
+            let mut slot = shared.central.lock().await;
+            if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, &central)) {
+                *slot = None;
+            }
+            Err(by_radio(&error))
+        }
+    }
+}
+
+async fn central(shared: &Shared, clock: Moments) -> Result<Arc<Central>, String> {
     let mut slot = shared.central.lock().await;
     if let Some(central) = &*slot {
         return Ok(Arc::clone(central));
     }
-    let central = Central::new(moments).await.map_err(|error| format!("Bluetooth: {error}; check that the adapter is plugged in"))?;
-    let central = Arc::new(central);
+    let opened = Central::open(ble::Options { adapter: None, services: shared.services.to_vec(), clock }).await;
+    let central = Arc::new(opened.map_err(|error| by_radio(&error))?);
     *slot = Some(Arc::clone(&central));
     Ok(central)
 }
 
-fn introduce(device: &Device, about: &About, up: &LinkEvent) -> wire::Device {
+fn by_radio(error: &CentralError) -> String {
+    match error {
+        CentralError::Unavailable(_) => format!("{error}; check that the Bluetooth adapter is plugged in and bluetoothd runs"),
+        CentralError::Gone(_) | CentralError::WornOut => format!("{error}; trying again"),
+    }
+}
+
+fn introduce(device: &Device, about: &Identity, up: &LinkEvent) -> wire::Device {
     use device_drivers::driver::Security;
-    let security = match up {
-        LinkEvent::Up { security: Security::Authenticated, .. } => "authenticated",
-        LinkEvent::Up { security: Security::Unauthenticated, .. } => "unauthenticated",
+    let security = match up.what {
+        Occurrence::Up { security: Security::Authenticated, .. } => "authenticated",
+        Occurrence::Up { security: Security::Unauthenticated, .. } => "unauthenticated",
         _ => "none",
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -203,18 +217,18 @@ fn introduce(device: &Device, about: &About, up: &LinkEvent) -> wire::Device {
 }
 
 /// How far each stream of the device is durable.
-async fn stream_marks(store: &StoreHandle, identity: &str) -> BTreeMap<Kind, StreamMark> {
+async fn stream_marks(store: &StoreHandle, identity: &str) -> Result<BTreeMap<Kind, StreamMark>, StoreError> {
     let mut marks = BTreeMap::new();
     for (kind, _) in Kind::NAMES {
-        let octets = store.mark(&mark_key(identity, kind)).await;
+        let octets = store.mark(&mark_key(identity, kind)).await?;
         if let Some(mark) = octets.and_then(|octets| StreamMark::decode(octets.as_slice()).ok()) {
             marks.insert(kind, mark);
         }
     }
-    marks
+    Ok(marks)
 }
 
-async fn last_record(store: &StoreHandle, identity: &str) -> Option<u64> {
+async fn last_record(store: &StoreHandle, identity: &str) -> Result<Option<u64>, StoreError> {
     let octets = store.mark(&last_record_key(identity)).await?;
-    octets.try_into().ok().map(u64::from_be_bytes)
+    Ok(octets.and_then(|octets| octets.try_into().ok()).map(u64::from_be_bytes))
 }

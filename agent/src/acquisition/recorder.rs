@@ -9,7 +9,8 @@ use std::time::Duration;
 use device_drivers::driver::{DriverError, Output, Token};
 use kit_protocol::flac;
 use kit_protocol::moment::Moment;
-use kit_protocol::reading::{Block, Kind, Measured, Rate, RecordingHead};
+use kit_protocol::plausibility::{self, StatedBy};
+use kit_protocol::reading::{Block, Kind, Measured, Quantity, Rate, RecordingHead, Special, Value};
 use kit_protocol::uplink::id::{Lane, Origin, RecordingId};
 use kit_protocol::uplink::record;
 use kit_protocol::uplink::wire::{self, MissedReason, record::Content};
@@ -172,7 +173,7 @@ impl<S: Surroundings> Recorder<S> {
     /// Takes in what the session gave.
     pub fn take(&mut self, now: Moment, output: Result<(Token, Output), DriverError>) {
         match output {
-            Ok((token, Output::Measured(measured))) => self.measured(token, &measured),
+            Ok((token, Output::Measured(measured))) => self.measured(token, measured),
             Ok((token, Output::Begin { recording, head })) => self.begin(now, token, recording, head),
             Ok((token, Output::Samples { recording, block })) => self.samples(token, recording, &block),
             Ok((token, Output::End { recording })) => self.end(token, recording),
@@ -184,9 +185,13 @@ impl<S: Surroundings> Recorder<S> {
         }
     }
 
-    /// The link ended without the device having ended its recordings: what is pending is filed, what follows is a hole.
+    /// The link is down: recordings that end from now on were not ended by the device, and what follows them is a hole.
     pub fn link_down(&mut self) {
         self.link_down = true;
+    }
+
+    /// The conversation is over: what is still pending is filed.
+    pub fn finish(&mut self) {
         let open: Vec<u32> = self.recordings.keys().copied().collect();
         for recording in open {
             self.close(recording, None);
@@ -225,18 +230,20 @@ impl<S: Surroundings> Recorder<S> {
         }
     }
 
-    fn measured(&mut self, token: Token, measured: &Measured) {
-        if measured.values.is_empty() {
-            return self.refuse(measured.received, "undecodable", &measured.octets, vec![Answer::Refused(token)]);
+    fn measured(&mut self, token: Token, mut measured: Measured) {
+        if let Err(reason) = take_or_refuse(&mut measured) {
+            return self.refuse(measured.received, reason, &measured.octets, vec![Answer::Refused(token)]);
         }
-        let mut reading = record::reading(measured, self.conversation.source);
+        let mut reading = record::reading(&measured, self.conversation.source);
         if let Some(recording) = measured.recording.and_then(|number| self.recordings.get(&number)) {
             reading.recording = recording.id.0.to_vec();
         }
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));
         let digest = self.surroundings.digest(&measured.octets);
         let identity = &self.conversation.device.identity;
-        draft.origin = record::origin_material(identity, measured, &digest).map(|octets| self.surroundings.origin(&octets));
+        let origin = record::origin_material(identity, &measured, &digest);
+        let origin = origin.unwrap_or_else(|| reception(identity, &draft.clock, measured.received, &digest));
+        draft.origin = Some(self.surroundings.origin(&origin));
         if let Some(number) = measured.record.filter(|number| self.last_record.is_none_or(|last| *number > last)) {
             self.last_record = Some(number);
             draft.marks.push(Mark { key: last_record_key(identity), value: number.to_be_bytes().to_vec() });
@@ -303,7 +310,7 @@ impl<S: Surroundings> Recorder<S> {
         if self.recordings.contains_key(&number) {
             self.close(number, Some(token));
         } else {
-            // Closed when its link went down: all that was pending is filed already.
+            // Closed when the conversation was over: all that was pending is filed already.
             self.due.push(Answer::Stored(token));
         }
     }
@@ -350,7 +357,9 @@ impl<S: Surroundings> Recorder<S> {
         let class = if recording.head.continuous { Class::ContinuousWaveform } else { Class::PlanWaveform };
         let received = recording.pending.first_received;
         let (segment, answers) = recording.segment(frames, packed, ends);
+        let origin = [&segment.recording[..], &segment.index.to_be_bytes()].concat();
         let mut draft = self.draft(Lane::Waveforms, class, received, Content::Segment(segment));
+        draft.origin = Some(self.surroundings.origin(&origin));
         draft.marks = marks;
         self.filings.push_back(Filing { draft, answers });
     }
@@ -397,6 +406,19 @@ impl<S: Surroundings> Recorder<S> {
         draft.from_clock = Some(draft.clock.clone());
         self.filings.push_back(Filing { draft, answers: Vec::new() });
     }
+}
+
+/// What stands for the origin of a measurement that a device gave neither number nor time: its reception. It is never merged
+/// with another one, but an append that the disk failed in the middle of can be tried again without a double.
+fn reception(device: &str, clock: &wire::Clock, received: Moment, digest: &[u8; 32]) -> Vec<u8> {
+    [device.as_bytes(), &[0, 3], &clock.boot_id, &received.as_nanos().to_be_bytes(), digest].concat()
+}
+
+/// Makes absent components absent; gives the class of the reason where what is left is no reading.
+fn take_or_refuse(measured: &mut Measured) -> Result<(), &'static str> {
+    plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device).map_err(|_value_in_it| "implausible")?;
+    let absent = |value: &Value| value.quantity == Quantity::Special(Special::NotAvailable);
+    if measured.values.iter().all(absent) { Err("absent") } else { Ok(()) }
 }
 
 /// Samples per second, and how they are spread over time.
@@ -561,7 +583,9 @@ fn widened(exact: &[wire::SampleFlag]) -> Vec<wire::SampleFlag> {
         *first = (*first).min(span.first);
         *end = (*end).max(span.first + span.count);
     }
-    wide.into_iter().map(|((flag, channel), (first, end))| wire::SampleFlag { flag, channel, first, count: end - first }).collect()
+    wide.into_iter()
+        .map(|((flag, channel), (first, end))| wire::SampleFlag { flag, channel, first, count: end - first })
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use super::*;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Channel, Memory, Quantity, Value};
+use kit_protocol::reading::{Channel, Memory};
 
 /// Counts recordings and states a fixed clock.
 struct Still(u8);
@@ -149,6 +149,7 @@ fn i3_a_hole_ends_the_segment_and_is_declared_missed() {
     recorder.take(at(1), Err(DriverError::SamplesLost { recording: 1, first: 1_500, count: 40 }));
     recorder.take(at(1), Ok((Token(2), Output::Samples { recording: 1, block: block(540, 500, 1, 8) })));
     recorder.link_down();
+    recorder.finish();
     let filed = filings(&mut recorder);
     assert_eq!(segment(&filed[0]).samples, 500);
     let Content::Missed(missed) = &filed[1].draft.content else { panic!("no Missed") };
@@ -227,13 +228,17 @@ fn measured(record: Option<u64>) -> Measured {
 #[test]
 fn i2a_a_measurement_sent_twice_has_one_origin_and_the_highest_number_is_kept() {
     let mut recorder = recorder(BTreeMap::new());
-    for number in [Some(7), Some(7), Some(6), None] {
-        recorder.take(at(4), Ok((Token(1), Output::Measured(measured(number)))));
+    for (second, number) in [(4, Some(7)), (5, Some(7)), (6, Some(6)), (7, None), (8, None)] {
+        let measured = Measured { received: at(second), ..measured(number) };
+        recorder.take(at(second), Ok((Token(1), Output::Measured(measured))));
     }
     let filed = filings(&mut recorder);
     assert_eq!(filed[0].draft.origin, filed[1].draft.origin);
     assert_ne!(filed[0].draft.origin, filed[2].draft.origin);
-    assert_eq!(filed[3].draft.origin, None);
+    assert!(
+        filed[3].draft.origin.is_some() && filed[3].draft.origin != filed[4].draft.origin,
+        "received twice: two measurements"
+    );
     assert_eq!(filed[0].draft.marks, [Mark { key: "ecg-1/last-record".into(), value: 7_u64.to_be_bytes().to_vec() }]);
     assert!(filed[1].draft.marks.is_empty() && filed[2].draft.marks.is_empty());
 }
@@ -249,10 +254,31 @@ fn i6_what_cannot_be_decoded_is_a_durable_refusal() {
 }
 
 #[test]
+fn i6_the_implausible_and_the_absent_are_refusals_and_the_rest_of_a_reading_stands() {
+    let mut recorder = recorder(BTreeMap::new());
+    let spo2 = |mantissa| Value { code: Mdc(150_456), quantity: Quantity::Number(Decimal::new(mantissa, 0)), unit: "%" };
+    let pulse = |mantissa| Value { code: Mdc(149_530), quantity: Quantity::Number(Decimal::new(mantissa, 0)), unit: "/min" };
+    for (n, values) in [vec![spo2(101), pulse(60)], vec![spo2(0), pulse(0)], vec![spo2(97), pulse(0)]].into_iter().enumerate() {
+        let measured = Measured { values, ..measured(Some(n as u64)) };
+        recorder.take(at(4), Ok((Token(u32::try_from(n).unwrap()), Output::Measured(measured))));
+    }
+    let filed = filings(&mut recorder);
+    let reason = |filing: &Filing| match &filing.draft.content {
+        Content::Refusal(refusal) => refusal.reason.clone(),
+        Content::Reading(reading) => format!("reading of {}", reading.values.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(filed.iter().map(reason).collect::<Vec<_>>(), ["implausible", "absent", "reading of 2"]);
+    assert_eq!(filed[0].answers, [Answer::Refused(Token(0))]);
+    assert_eq!(filed[2].answers, [Answer::Stored(Token(2))]);
+}
+
+#[test]
 fn an_end_after_the_link_went_down_is_answered_once() {
     let mut recorder = recorder(BTreeMap::new());
     recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
     recorder.link_down();
+    recorder.finish();
     recorder.take(at(1), Ok((Token(1), Output::End { recording: 1 })));
     assert_eq!(filings(&mut recorder).len(), 1, "the begin is answered with an empty last segment");
     assert_eq!(recorder.poll_answer(), Some(Answer::Stored(Token(1))));

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use device_drivers::driver::{Command, DownReason, DriverError, Event, Session};
-use device_drivers::transport::{Link, LinkEvent};
-use kit_protocol::moment::Moment;
+use device_drivers::driver::{Command, DriverError, Event, Session};
+use device_drivers::transport::{Link, LinkEvent, Occurrence};
 use kit_protocol::uplink::wire::record::Content;
 use tokio::sync::watch;
 
@@ -50,10 +49,15 @@ pub struct Surface<'a> {
 
 /// Holds one conversation until its link goes down, its session closes, or it is stopped. What the session gave by then is
 /// made durable first.
-pub async fn converse<S: Surroundings>(mut link: Link, session: Box<dyn Session>, recorder: Recorder<S>, surface: Surface<'_>) -> Ended {
+pub async fn converse<S: Surroundings>(
+    mut link: Link,
+    session: Box<dyn Session>,
+    recorder: Recorder<S>,
+    surface: Surface<'_>,
+) -> Ended {
     let mut talk = Talk { session, recorder, surface, down: false, gave_up: false };
     let ended = talk.hold(&mut link).await;
-    talk.close(&link, ended).await;
+    talk.close(&mut link, ended).await;
     ended
 }
 
@@ -77,8 +81,8 @@ impl<S: Surroundings> Talk<'_, S> {
             let wake = self.session.poll_timeout();
             let sleep = wake.map_or(SLEEP_MAX, |wake| wake.since(self.surface.clock.now()).min(SLEEP_MAX));
             tokio::select! {
-                event = link.events.recv() => match event {
-                    Some((at, event)) => self.take(at, &event),
+                event = link.next() => match event {
+                    Some(event) => self.take(&event),
                     None => return Ended::LinkDown,
                 },
                 () = tokio::time::sleep(sleep) => {
@@ -99,9 +103,7 @@ impl<S: Surroundings> Talk<'_, S> {
             while let Some(command) = self.session.poll_command() {
                 quiet = false;
                 let closes = command == Command::Close;
-                if link.commands.send(command).await.is_err() {
-                    return Some(Ended::LinkDown);
-                }
+                link.carry_out(command).await;
                 if closes {
                     return Some(Ended::Closed);
                 }
@@ -112,21 +114,18 @@ impl<S: Surroundings> Talk<'_, S> {
                 self.recorder.take(self.surface.clock.now(), output);
             }
             quiet &= !self.file().await;
-            if self.down {
-                return Some(Ended::LinkDown);
-            }
             if quiet {
-                return None;
+                return self.down.then_some(Ended::LinkDown);
             }
         }
     }
 
-    fn take(&mut self, at: Moment, event: &LinkEvent) {
-        if let LinkEvent::Down(_) = event {
+    fn take(&mut self, event: &LinkEvent) {
+        if let Occurrence::Down { .. } = event.what {
             self.recorder.link_down();
             self.down = true;
         }
-        self.session.handle_event(at, event.as_event());
+        self.session.handle_event(event.at, event.what.as_event());
     }
 
     /// Makes what the Recorder filed durable, one record after the other, and answers the session. True if there was any.
@@ -164,7 +163,10 @@ impl<S: Surroundings> Talk<'_, S> {
             }
             Err(NotDurable::GaveUp) => self.gave_up = true,
             Err(NotDurable::TooBig) => {
-                let refused = answers.into_iter().map(|Answer::Stored(token) | Answer::Refused(token)| Answer::Refused(token)).collect();
+                let refuse = |answer: Answer| match answer {
+                    Answer::Stored(token) | Answer::Refused(token) => Answer::Refused(token),
+                };
+                let refused = answers.into_iter().map(refuse).collect();
                 self.recorder.refuse(self.surface.clock.now(), "too-big", &[], refused);
             }
         }
@@ -180,7 +182,9 @@ impl<S: Surroundings> Talk<'_, S> {
 
     fn count<T>(&self, output: &Result<T, DriverError>) {
         match output {
-            Err(DriverError::Resynchronised { skipped }) => self.surface.roster.update(self.surface.at, |view| view.skipped_octets += skipped),
+            Err(DriverError::Resynchronised { skipped }) => {
+                self.surface.roster.update(self.surface.at, |view| view.skipped_octets += skipped)
+            }
             Err(DriverError::NotThisDevice(why) | DriverError::Protocol(why)) => {
                 let trouble = format!("{why}; check that the driver in the configuration is the device's");
                 self.surface.roster.update(self.surface.at, |view| view.trouble = Some(trouble.clone()));
@@ -189,18 +193,15 @@ impl<S: Surroundings> Talk<'_, S> {
         }
     }
 
-    /// Ends the conversation: the session is told, what it still gives is filed, what is pending is made durable.
-    async fn close(&mut self, link: &Link, ended: Ended) {
-        if ended != Ended::LinkDown {
-            // A link that is gone already needs no closing.
-            let _ = link.commands.try_send(Command::Close);
-        }
-        if !self.down {
-            self.recorder.link_down();
-            let reason = if ended == Ended::LinkDown { DownReason::Lost } else { DownReason::Closed };
-            self.session.handle_event(self.surface.clock.now(), Event::Down { reason });
-        }
-        let drained = async {
+    /// Ends the conversation: what is still on its way is taken, what the session still gives is filed and made durable.
+    async fn close(&mut self, link: &mut Link, ended: Ended) {
+        let closed = async {
+            if ended != Ended::LinkDown {
+                link.carry_out(Command::Close).await;
+            }
+            while let Some(event) = link.next().await {
+                self.take(&event);
+            }
             loop {
                 while let Some(output) = self.session.poll_output() {
                     self.recorder.take(self.surface.clock.now(), output);
@@ -209,9 +210,13 @@ impl<S: Surroundings> Talk<'_, S> {
                     break;
                 }
             }
+            self.recorder.finish();
+            self.file().await;
         };
-        if tokio::time::timeout(CLOSING_MAX, drained).await.is_err() {
-            tracing::warn!("the disk did not take what a closing conversation gave; it is declared missed when the device returns");
+        if tokio::time::timeout(CLOSING_MAX, closed).await.is_err() {
+            tracing::warn!(
+                "a closing conversation did not end in time; what it did not store is declared missed when the device returns"
+            );
         }
     }
 }

@@ -75,7 +75,7 @@ async fn get_status(State(api): State<Arc<Api>>) -> Json<Status> {
 }
 
 async fn get_queue(State(api): State<Arc<Api>>) -> Json<Vec<status::QueueLine>> {
-    Json(status::queue(&api.store.view()))
+    Json(status::queue(&api.store.view().borrow()))
 }
 
 async fn get_devices(State(api): State<Arc<Api>>) -> Json<Vec<DeviceView>> {
@@ -100,7 +100,8 @@ async fn end_assignment(State(api): State<Arc<Api>>) -> Response {
 
 async fn order(api: &Api, make: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Order) -> Response {
     let (answer, answered) = oneshot::channel();
-    let stopping = || (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping; try again when it runs".to_string()).into_response();
+    let stopping =
+        || (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping; try again when it runs".to_string()).into_response();
     if api.orders.send(make(answer)).await.is_err() {
         return stopping();
     }

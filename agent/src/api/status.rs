@@ -51,6 +51,12 @@ pub struct LinkStatus {
     pub in_flight: u64,
     /// Why there is no link, and what to do.
     pub refusal: Option<String>,
+    /// What a person must look at, the latest last.
+    pub troubles: Vec<String>,
+    /// Octets published since the start.
+    pub octets_up: u64,
+    /// Octets received since the start.
+    pub octets_down: u64,
 }
 
 /// One lane of one epoch.

@@ -34,7 +34,8 @@ impl Assignment {
         let client = self.agent.client()?;
         let sentence = match self.act {
             Some(Act::Start { file }) => {
-                let document = std::fs::read(&file).map_err(|error| Failure::WrongUse(format!("{}: cannot be read: {error}", file.display())))?;
+                let document = std::fs::read(&file)
+                    .map_err(|error| Failure::WrongUse(format!("{}: cannot be read: {error}", file.display())))?;
                 client.order(Method::POST, "/assignment", document).await?
             }
             Some(Act::End) => client.order(Method::DELETE, "/assignment", Vec::new()).await?,

@@ -41,7 +41,8 @@ impl Export {
         let client = self.agent.client()?;
         let mut writer = Writer::new(&self.out)?;
         for_each_page(&client, None, true, |page| {
-            let wanted = |line: &&PageLine| self.since.is_none_or(|since| line.received_us.is_some_and(|received| received >= since));
+            let wanted =
+                |line: &&PageLine| self.since.is_none_or(|since| line.received_us.is_some_and(|received| received >= since));
             page.lines.iter().filter(wanted).try_for_each(|line| writer.line(line)).map_err(Failure::from)
         })
         .await?;
@@ -49,7 +50,9 @@ impl Export {
         let recordings = writer.recordings.len();
         writer.finish()?;
         let out = self.out.display();
-        Ok(print::line(&format!("{values} values in {out}/readings.csv; {samples} samples of {recordings} recordings beside it."))?)
+        Ok(print::line(&format!(
+            "{values} values in {out}/readings.csv; {samples} samples of {recordings} recordings beside it."
+        ))?)
     }
 }
 

@@ -27,7 +27,9 @@ pub(super) async fn status(asked: Asked) -> Result<(), Failure> {
 fn sentences(status: &Status) -> Vec<String> {
     let link = &status.link;
     let arriving = match (link.connected, link.settled, &link.refusal) {
-        (true, true, _) => format!("Data is arriving at the centre (last acknowledged {}).", age(link.last_acknowledgement_age_s)),
+        (true, true, _) => {
+            format!("Data is arriving at the centre (last acknowledged {}).", age(link.last_acknowledgement_age_s))
+        }
         (true, false, _) => "Connected to the broker; the centre has not answered yet. Nothing is lost.".into(),
         (false, _, Some(why)) => format!("Not connected: {why}. Readings are kept here and sent later."),
         (false, _, None) => format!("Not connected to {}; trying again. Readings are kept here and sent later.", link.broker),
@@ -37,7 +39,14 @@ fn sentences(status: &Status) -> Vec<String> {
         None => "No assignment: readings are kept and sent as unassigned.".into(),
     };
     let mut sentences = vec![
-        format!("{} ({}), version {}, up {} min, clock {}.", status.kit, status.tenant, status.version, status.up_s / 60, status.clock),
+        format!(
+            "{} ({}), version {}, up {} min, clock {}.",
+            status.kit,
+            status.tenant,
+            status.version,
+            status.up_s / 60,
+            status.clock
+        ),
         assignment,
         arriving,
         format!("{} records wait to be sent.", status.waiting),
@@ -45,6 +54,7 @@ fn sentences(status: &Status) -> Vec<String> {
     if status.quarantined > 0 {
         sentences.push(format!("{} records are held back for a technician: kit-agent queue shows where.", status.quarantined));
     }
+    sentences.extend(link.troubles.iter().map(|trouble| format!("For the technician: {trouble}.")));
     sentences.extend(status.store_trouble.as_ref().map(|trouble| format!("The disk: {trouble}.")));
     sentences
 }

@@ -24,7 +24,7 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, none: &str) -> io::
         return line(none);
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header).add_rows(rows);
     line(&table.to_string())
 }

@@ -82,8 +82,7 @@ impl<I2C: I2c, UART: Write + Read + ReadReady> OximeterNonin<I2C, UART> {
         for light in samples.iter().take(count) {
             self.beat |= self.signal.push(*light);
             let wave = self.signal.wave();
-            let mut due = self.resampler.push(wave);
-            while let Some(value) = due.next() {
+            if let Some(value) = self.resampler.push(wave) {
                 self.frame(value)?;
             }
         }
@@ -190,16 +189,16 @@ struct Resampler {
 }
 
 impl Resampler {
-    /// Outputs that lie before this value: one, or none.
-    fn push(&mut self, value: f32) -> core::option::IntoIter<f32> {
+    /// The output that lies between the value before and this one, if there is one.
+    fn push(&mut self, value: f32) -> Option<f32> {
         let from = core::mem::replace(&mut self.previous, value);
         if self.next_thirds >= 3 {
             self.next_thirds -= 3;
-            return None.into_iter();
+            return None;
         }
         let output = from + (value - from) * f32::from(self.next_thirds) / 3.0;
         self.next_thirds += 1; // 4 thirds on, 3 of them passed with this value
-        Some(output).into_iter()
+        Some(output)
     }
 }
 
@@ -210,7 +209,8 @@ mod tests {
     #[test]
     fn four_values_become_three() {
         let mut resampler = Resampler::default();
-        let outputs: Vec<f32> = [3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0].into_iter().flat_map(|value| resampler.push(value)).collect();
+        let outputs: Vec<f32> =
+            [3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0].into_iter().flat_map(|value| resampler.push(value)).collect();
         assert_eq!(outputs, [0.0, 4.0, 8.0, 12.0, 16.0, 20.0]);
     }
 }

@@ -182,6 +182,11 @@ impl<I2C: I2c> PulseOximeter<I2C> {
         self.clock = Clock { at_power_up: seconds, set: true };
     }
 
+    /// The clock has lost the time: it begins again at the start of 2000.
+    pub fn unset_clock(&mut self) {
+        self.clock = Clock { at_power_up: 0, set: false };
+    }
+
     /// What the battery's gauge says, %.
     pub fn set_battery(&mut self, percent: u8) {
         self.battery_percent = percent.min(100);
@@ -243,10 +248,13 @@ impl<I2C: I2c> PulseOximeter<I2C> {
         self.forget_link(now_ms);
     }
 
-    /// The link ended.
+    /// The link ended: with nothing new left to hand over, it is dark until the next measurement.
     pub fn disconnect(&mut self, now_ms: u64) {
         self.connected = false;
         self.forget_link(now_ms);
+        if self.fresh.is_none() && matches!(self.phase, Phase::Offering { .. }) {
+            self.phase = Phase::Resting;
+        }
     }
 
     /// A client characteristic configuration was written.
@@ -300,7 +308,8 @@ impl<I2C: I2c> PulseOximeter<I2C> {
         if !self.connected || self.awaiting.is_some() {
             return None;
         }
-        let message = self.report_next().or_else(|| self.respond()).or_else(|| self.offer_fresh()).or_else(|| self.notify(now_ms))?;
+        let message =
+            self.report_next().or_else(|| self.respond()).or_else(|| self.offer_fresh()).or_else(|| self.notify(now_ms))?;
         self.last_traffic_ms = now_ms;
         Some(message)
     }
@@ -397,7 +406,7 @@ impl<I2C: I2c> PulseOximeter<I2C> {
             self.response = Some(answer(OpCode::REPORT, ResponseCode::SUCCESS));
             return None;
         };
-        let mut measurement = self.records.iter().find(|record| record.number == number)?.measurement.clone();
+        let mut measurement = self.records.iter().find(|record| record.number == number)?.measurement;
         let status = measurement.measurement_status.unwrap_or_default();
         measurement.measurement_status = Some(MeasurementStatus(status.0 | MeasurementStatus::FROM_STORAGE.0));
         self.indicate_record(number, &measurement)
@@ -411,7 +420,7 @@ impl<I2C: I2c> PulseOximeter<I2C> {
 
     fn offer_fresh(&mut self) -> Option<Message> {
         let number = self.fresh.filter(|_| self.subscriptions.spot_check)?;
-        let measurement = self.records.iter().find(|record| record.number == number)?.measurement.clone();
+        let measurement = self.records.iter().find(|record| record.number == number)?.measurement;
         self.indicate_record(number, &measurement)
     }
 

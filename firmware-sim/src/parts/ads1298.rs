@@ -276,7 +276,8 @@ impl<E: Electrodes> Ads1298<E> {
     fn command(&mut self, octet: u8) {
         match octet {
             WAKEUP => {
-                if std::mem::take(&mut self.standby) && self.converting {
+                let woken = std::mem::take(&mut self.standby);
+                if woken && self.converting {
                     self.restart();
                 }
             }
@@ -381,7 +382,6 @@ fn rounded_quotient(dividend: i64, divisor: i64) -> i64 {
 }
 
 /// The firmware's end of the part's SPI.
-#[derive(Debug)]
 pub struct Spi<E>(pub Shared<Ads1298<E>>);
 
 impl<E> SpiErrorType for Spi<E> {
@@ -415,7 +415,6 @@ impl<E: Electrodes> SpiDevice for Spi<E> {
 }
 
 /// The firmware's end of the part's DRDY pin: low when a conversion waits.
-#[derive(Debug)]
 pub struct DataReady<E>(pub Shared<Ads1298<E>>);
 
 impl<E> PinErrorType for DataReady<E> {

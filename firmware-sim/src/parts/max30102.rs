@@ -271,7 +271,6 @@ impl<O: Optics> Max30102<O> {
 }
 
 /// The firmware's end of the part's I2C.
-#[derive(Debug)]
 pub struct Bus<O>(pub Shared<Max30102<O>>);
 
 impl<O> ErrorType for Bus<O> {
@@ -418,7 +417,14 @@ mod tests {
         bus.write(ADDRESS, &[FIFO_CONFIG, 2 << 5]).unwrap();
         part.lock().advance(400_000_000);
         assert_eq!(read(&mut bus, FIFO_WRITE_POINTER), 10, "four at a time");
-        assert_eq!({ bus.write(ADDRESS, &[SPO2_CONFIG, 0x27 | 7 << 2]).unwrap(); part.lock().rate_hz() }, 400, "411 µs, two LEDs");
+        assert_eq!(
+            {
+                bus.write(ADDRESS, &[SPO2_CONFIG, 0x27 | 7 << 2]).unwrap();
+                part.lock().rate_hz()
+            },
+            400,
+            "411 µs, two LEDs"
+        );
         bus.write(ADDRESS, &[SPO2_CONFIG, 0x24]).unwrap();
         bus.write(ADDRESS, &[MODE_CONFIG, RESET]).unwrap();
         start(&mut bus);

@@ -10,7 +10,6 @@ pub mod uart;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A part that a board and the firmware's bus both hold, as copper does.
-#[derive(Debug)]
 pub struct Shared<P>(Arc<Mutex<P>>);
 
 impl<P> Shared<P> {
