@@ -121,7 +121,8 @@ async fn child_appends_and_tells() {
     if let Ok(dir) = std::env::var(DIR) {
         let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
         write(Path::new(&dir), number(FIRST), number(COUNT), |n, (epoch, lane, seq)| {
-            let line = format!("stored {n} {epoch} {lane} {seq}\n");
+            // The test harness has begun a line of its own.
+            let line = format!("\nstored {n} {epoch} {lane} {seq}\n");
             std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
         })
         .await;
