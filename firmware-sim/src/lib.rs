@@ -20,4 +20,4 @@ pub mod run;
 pub mod truth;
 
 pub use cli::main;
-pub use run::{Attachment, DeviceSpec, Handle, SimError, spawn};
+pub use run::{Attachment, DeviceSpec, Handle, SimError, spawn, spawn_on_bus};

@@ -33,3 +33,32 @@ pub(crate) fn nearest(value: f32) -> i32 {
     let half = if value < 0.0 { -0.5 } else { 0.5 };
     (value + half) as i32
 }
+
+#[cfg(test)]
+mod tests {
+    const FILES: [(&str, &str); 6] = [
+        ("calendar", include_str!("calendar.rs")),
+        ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
+        ("max30102", include_str!("max30102.rs")),
+        ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
+        ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
+        ("pulse_signal", include_str!("pulse_signal.rs")),
+    ];
+
+    #[test]
+    fn firmware_uses_nothing_that_a_microcontroller_lacks() {
+        for (name, text) in FILES {
+            let firmware = text.split("#[cfg(test)]").next().unwrap();
+            for absent in ["std::", "println!", "format!", "crate::"] {
+                assert!(!firmware.contains(absent), "{name} names {absent}");
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_saturates() {
+        for (value, whole) in [(0.4, 0), (0.5, 1), (-0.5, -1), (97.49, 97), (1.0e20, i32::MAX), (f32::NAN, 0)] {
+            assert_eq!(super::nearest(value), whole);
+        }
+    }
+}

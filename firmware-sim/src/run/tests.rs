@@ -200,3 +200,16 @@ fn a_device_is_refused_on_a_link_it_does_not_have() {
     assert!(refused("oximeter-nonin", Attachment::Pty(directory.path().join("no/port"))).contains("no/port"));
     assert!(refused("pulse-oximeter", Attachment::Bus(directory.path().join("no/socket"))).contains("no/socket"));
 }
+
+#[test]
+fn ble_devices_share_a_bus_that_goes_with_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, truth) = (directory.path().join("bus"), directory.path().join("truth"));
+    let specs: Vec<DeviceSpec> = (1..=3).map(|seed| DeviceSpec { seed, ..spec("pulse-oximeter", &socket, &truth, "") }).collect();
+    let handle = spawn_on_bus(&socket, specs).unwrap();
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    handle.stop().unwrap();
+    assert!(!socket.exists());
+    let wrong = spawn_on_bus(&socket, vec![spec("ecg-ads1298", &socket, &truth, "")]).err().unwrap();
+    assert!(wrong.to_string().contains("--pty"), "{wrong}");
+}
