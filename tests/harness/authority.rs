@@ -43,6 +43,15 @@ pub struct Identity {
     pub authority: PathBuf,
 }
 
+/// A key pair for signatures, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    /// The private key (PKCS#8), mode 0600.
+    pub key: PathBuf,
+    /// The public key.
+    pub public: PathBuf,
+}
+
 /// Why an authority could not issue.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
@@ -101,6 +110,18 @@ impl Authority {
     /// A centre worker's certificate; its organisation is `centre`.
     pub fn centre(&self, worker: &str) -> Result<Identity, AuthorityError> {
         self.client(worker, "centre", Validity::Current)
+    }
+
+    /// A key for signatures that no certificate vouches for, as `NAME.key` and, for who checks them, `NAME.pub.pem`.
+    pub fn signing_key(&self, name: &str) -> Result<SigningKey, AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let files = SigningKey {
+            key: self.directory.join(format!("{name}.key")),
+            public: self.directory.join(format!("{name}.pub.pem")),
+        };
+        write(&files.key, &key.serialize_pem(), 0o600)?;
+        write(&files.public, &key.public_key_pem(), 0o644)?;
+        Ok(files)
     }
 
     /// rumqttd takes nothing but letters and digits as an organisation.

@@ -24,6 +24,8 @@ pub use truth::{Measurement, Truth, TruthError};
 pub const PLACEMENT_TOLERANCE: Duration = Duration::from_secs(1);
 /// How much longer than its fault a missed span may be: restart, reconnection, the first frame.
 pub const RECOVERY_ALLOWANCE: Duration = Duration::from_secs(6);
+/// What a stream sent so shortly before its first stored sample may have been lost in finding the first frame's start.
+pub const SYNCHRONISATION: Duration = Duration::from_secs(1);
 /// How far the reception of a spot measurement may be from its making, where the device sends neither number nor time.
 pub const SPOT_TOLERANCE: Duration = Duration::from_secs(6);
 
@@ -128,8 +130,8 @@ pub struct Run {
     pub faults: Vec<Fault>,
     /// Whose readings they are; before the first period, nobody's.
     pub periods: Vec<Period>,
-    /// When the kit was first ready: what a stream sent before its first stored sample and before this (plus
-    /// [`RECOVERY_ALLOWANCE`]) met a closed link.
+    /// When the kit was first ready: what a stream sent to nobody before its first stored sample, and before this plus
+    /// [`RECOVERY_ALLOWANCE`], met a closed link.
     pub listening_from_ns: u64,
 }
 

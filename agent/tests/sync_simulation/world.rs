@@ -22,8 +22,10 @@ use super::shelf::ModelShelf;
 const TOPIC_OCTETS: usize = 32;
 /// Actions for one event: a planner that asks for more goes round in circles.
 const ACTIONS_MAX: usize = 20_000;
-/// After the last fault the world must be at rest within this.
-const REST_WITHIN: Duration = Duration::from_secs(3600);
+/// After the last fault the centre must acknowledge something within this (I10).
+const RECOVER_WITHIN: Duration = Duration::from_secs(120);
+/// And the world must be at rest within this, on the slowest link.
+const REST_WITHIN: Duration = Duration::from_secs(900);
 
 /// What may go wrong.
 #[derive(Clone, Copy, Debug, Default)]
@@ -241,11 +243,26 @@ impl World {
             if said && self.now > self.appends_until && self.centre_online && self.network && self.shelf.at_rest() {
                 break;
             }
-            let deadline = self.appends_until.max(self.last_fault) + REST_WITHIN;
+            let calm = self.calm_from();
+            let recovered = self.now <= calm + RECOVER_WITHIN
+                || self.planner.overview().last_acknowledged.is_some_and(|when| when >= calm)
+                || self.shelf.at_rest();
+            assert!(recovered, "not recovered: {:?}", self.planner.overview());
+            let deadline = calm + REST_WITHIN;
             assert!(self.now < deadline, "not at rest: {:?}, {:?}", self.planner.overview(), self.shelf.views());
             self.step(deadline);
         }
         self.settle_accounts();
+    }
+
+    /// When nothing is appended and nothing breaks any more.
+    fn calm_from(&self) -> Moment {
+        self.appends_until.max(self.last_fault)
+    }
+
+    /// Whether messages are lost, late or repeated now.
+    fn messages(&self) -> bool {
+        self.faults.messages && self.now <= self.calm_from()
     }
 
     /// For a while, whatever is left then.
@@ -429,7 +446,7 @@ impl World {
         self.lines += 1;
         let mut nonce = Nonce([0; 8]);
         nonce.0[..4].copy_from_slice(&self.lines.to_be_bytes());
-        let small = self.faults.messages && self.rng.u8(0..3) == 0;
+        let small = self.messages() && self.rng.u8(0..3) == 0;
         self.line = Some(Line {
             id: self.lines,
             nonce,
@@ -516,7 +533,7 @@ impl World {
         if let Publish::State(nonce, epochs) = &publish {
             self.retained = Some((*nonce, epochs.clone()));
         }
-        let lose = self.faults.messages && matches!(publish, Publish::Batch(_)) && self.rng.u16(0..600) == 0;
+        let lose = self.messages() && matches!(publish, Publish::Batch(_)) && self.rng.u16(0..600) == 0;
         self.seen[5] += u64::from(lose);
         if !lose {
             let late = self.jitter();
@@ -529,7 +546,7 @@ impl World {
 
     /// From the broker to the centre, sometimes twice; kept while the centre is away.
     fn forward(&mut self, publish: Publish) {
-        let copies = 1 + usize::from(self.faults.messages && self.rng.u8(0..20) == 0);
+        let copies = 1 + usize::from(self.messages() && self.rng.u8(0..20) == 0);
         for _ in 0..copies {
             let wait = if self.faults.messages { self.rng.u64(1..30) } else { 10 };
             self.after(Duration::from_millis(wait), Next::AtCentre(publish.clone()));
@@ -537,11 +554,7 @@ impl World {
     }
 
     fn jitter(&mut self) -> Duration {
-        if self.faults.messages && self.rng.u8(0..10) == 0 {
-            Duration::from_millis(self.rng.u64(0..3000))
-        } else {
-            Duration::ZERO
-        }
+        if self.messages() && self.rng.u8(0..10) == 0 { Duration::from_millis(self.rng.u64(0..3000)) } else { Duration::ZERO }
     }
 
     fn puback(&mut self, ticket: Ticket, taken: Taken) {
@@ -594,11 +607,11 @@ impl World {
     }
 
     fn answer(&mut self, answer: wire::Answer, droppable: bool) {
-        if droppable && self.faults.messages && self.rng.u8(0..30) == 0 {
+        if droppable && self.messages() && self.rng.u8(0..30) == 0 {
             self.seen[4] += 1;
             return;
         }
-        let copies = 1 + usize::from(self.faults.messages && self.rng.u8(0..15) == 0);
+        let copies = 1 + usize::from(self.messages() && self.rng.u8(0..15) == 0);
         for _ in 0..copies {
             let wait = self.rtt / 2 + self.jitter();
             self.after(wait, Next::Answer(Box::new(answer.clone())));

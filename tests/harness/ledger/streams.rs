@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::truth::{Stream, StreamName};
 use super::{
-    Balance, PLACEMENT_TOLERANCE, RECOVERY_ALLOWANCE, Run, StoredMissed, StoredSegment, assignment_at, nanoseconds, units,
+    Balance, PLACEMENT_TOLERANCE, RECOVERY_ALLOWANCE, Run, SYNCHRONISATION, StoredMissed, StoredSegment, assignment_at,
+    nanoseconds, units,
 };
 
 pub(super) fn compare(run: &Run, balance: &mut Balance) {
@@ -96,8 +97,7 @@ fn samples(segment: &StoredSegment) -> usize {
 /// Sorts every sample into stored, undelivered, missed or missing.
 fn settle(run: &Run, name: &StreamName, stream: &Stream, stored: &[u32], balance: &mut Balance) {
     let channels = units(stream.channels);
-    let first_stored = stored.iter().position(|count| *count > 0).unwrap_or(stream.len());
-    let listening = run.listening_from_ns.saturating_add(nanoseconds(RECOVERY_ALLOWANCE));
+    let opening = Opening::of(run, stream, stored);
     let mut lost: Option<(usize, usize)> = None;
     for (index, (count, at)) in stored.iter().zip(&stream.boottimes_ns).enumerate() {
         if *count > 0 {
@@ -106,7 +106,7 @@ fn settle(run: &Run, name: &StreamName, stream: &Stream, stored: &[u32], balance
             share.stored += channels;
             continue;
         }
-        if index < first_stored && first_stored < stream.len() && *at < listening {
+        if opening.excuses(index, *at, stream.delivered.get(index).copied().unwrap_or(true)) {
             balance.undelivered += channels;
             continue;
         }
@@ -130,6 +130,33 @@ fn settle(run: &Run, name: &StreamName, stream: &Stream, stored: &[u32], balance
         };
     }
     report(name, stream, lost, balance);
+}
+
+/// How a stream began: what it sent before the kit first heard it is not the kit's.
+struct Opening {
+    first_stored: usize,
+    /// Nobody listened before this, and need not have.
+    closed_until_ns: u64,
+    /// From here on it was the first frame's start that was looked for.
+    synchronising_from_ns: u64,
+}
+
+impl Opening {
+    fn of(run: &Run, stream: &Stream, stored: &[u32]) -> Self {
+        // A stream of which nothing came has no opening: all of it is missing.
+        let first_stored = stored.iter().position(|count| *count > 0).unwrap_or(0);
+        let began = stream.boottimes_ns.get(first_stored).copied().unwrap_or_default();
+        Self {
+            first_stored,
+            closed_until_ns: run.listening_from_ns.saturating_add(nanoseconds(RECOVERY_ALLOWANCE)),
+            synchronising_from_ns: began.saturating_sub(nanoseconds(SYNCHRONISATION)),
+        }
+    }
+
+    fn excuses(&self, index: usize, at: u64, delivered: bool) -> bool {
+        let allowed = if delivered { at >= self.synchronising_from_ns } else { at < self.closed_until_ns };
+        index < self.first_stored && allowed
+    }
 }
 
 fn report(name: &StreamName, stream: &Stream, lost: Option<(usize, usize)>, balance: &mut Balance) {

@@ -8,13 +8,19 @@ const CHANNELS: usize = 2;
 
 /// A noisy stream of so many seconds, sent in blocks of a fifth of a second.
 fn truth_lines(seconds: u64, counter: bool) -> String {
+    truth_lines_heard(seconds, counter, 0)
+}
+
+/// To which nobody listened for so many seconds.
+fn truth_lines_heard(seconds: u64, counter: bool, from_second: u64) -> String {
     let mut random = fastrand::Rng::with_seed(7);
     let mut text = String::new();
     for block in 0..seconds * 5 {
         let rows: Vec<[i32; CHANNELS]> = (0..10).map(|_| [random.i32(-500..500), random.i32(-500..500)]).collect();
         let line = json!({"samples": {
             "device": "as the simulator calls it", "kind": "ecg", "channels": ["I", "II"], "rate": RATE,
-            "boottime_ns": START + block * SECOND / 5, "first_counter": counter.then_some(block * 10), "rows": rows,
+            "boottime_ns": START + block * SECOND / 5, "first_counter": counter.then_some(block * 10),
+            "delivered": block >= from_second * 5, "rows": rows,
         }});
         text += &format!("{line}\n");
     }
@@ -23,8 +29,12 @@ fn truth_lines(seconds: u64, counter: bool) -> String {
 
 /// A run whose centre has everything, in segments of a second.
 fn perfect(seconds: u64, counter: bool) -> Run {
+    perfect_of(&truth_lines(seconds, counter), seconds)
+}
+
+fn perfect_of(lines: &str, seconds: u64) -> Run {
     let mut truth = Truth::default();
-    truth.add("ecg", &truth_lines(seconds, counter)).unwrap();
+    truth.add("ecg", lines).unwrap();
     let stream = truth.streams.values().next().unwrap();
     let per_segment = usize::try_from(RATE).unwrap();
     let segments =
@@ -199,17 +209,30 @@ fn a_missed_span_of_another_device_excuses_nothing() {
 }
 
 #[test]
-fn what_was_sent_before_the_kit_listened_is_undelivered_and_later_it_is_missing() {
-    let mut run = perfect(20, true);
-    run.segments.drain(..2);
-    let balance = compare(&run);
+fn what_was_sent_to_nobody_at_first_is_undelivered_but_not_for_long() {
+    let unheard = |seconds: u64| {
+        let mut run = perfect_of(&truth_lines_heard(20, true, seconds), 20);
+        run.segments.drain(..usize::try_from(seconds).unwrap());
+        compare(&run)
+    };
+    let balance = unheard(2);
     assert_eq!((balance.undelivered, balance.missing, balance.made), (of_seconds(2), 0, of_seconds(18)));
+    assert_eq!(unheard(8).missing, of_seconds(2), "six seconds are enough to begin listening");
+}
+
+#[test]
+fn what_was_heard_before_the_first_stored_sample_is_missing_but_for_the_first_frames() {
     let mut run = perfect(20, true);
-    run.segments.drain(..8);
-    assert_eq!(compare(&run).missing, of_seconds(2));
-    let mut run = perfect(20, true);
+    run.segments.drain(..3);
+    let balance = compare(&run);
+    assert_eq!((balance.undelivered, balance.missing), (of_seconds(1), of_seconds(2)));
+}
+
+#[test]
+fn a_stream_of_which_nothing_came_is_all_missing() {
+    let mut run = perfect_of(&truth_lines_heard(5, true, 5), 5);
     run.segments.clear();
-    assert_eq!(compare(&run).missing, of_seconds(20), "a stream of which nothing came is all missing");
+    assert_eq!(compare(&run).missing, of_seconds(5));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What was really there: the lines a simulated device writes, one JSON object each.
 //!
 //! `{"reading":{…},"boottime_ns":n,"delivered":true}` is a spot measurement; `{"samples":{"device","kind","channels","rate",
-//! "boottime_ns","first_counter","rows":[[…]]}}` is a run of a stream's samples as they went onto the link, a row for each
-//! moment and in it an integer for each channel.
+//! "boottime_ns","first_counter","delivered","rows":[[…]]}}` is a run of a stream's samples, a row for each moment and in it an
+//! integer for each channel; `delivered` is whether somebody listened and no fault harmed them (they were made all the same).
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,12 @@ impl Measurement {
         })
     }
 
+    /// What stands for a stored reading that could not be taken apart; it equals nothing that was made.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self { kind: "unreadable".to_owned(), values: Vec::new(), device_time: None, record: None }
+    }
+
     /// The device named it by number or time, so that a second one is the same one.
     #[must_use]
     pub fn named(&self) -> bool {
@@ -82,6 +88,8 @@ pub struct Stream {
     pub boottimes_ns: Vec<u64>,
     /// The device's counter at each sample; empty where it sends none.
     pub counters: Vec<u64>,
+    /// Whether the link took each sample whole.
+    pub delivered: Vec<bool>,
     /// Interleaved samples.
     pub values: Vec<i32>,
 }
@@ -157,6 +165,7 @@ impl Truth {
         let rate = samples.get("rate").and_then(Value::as_f64).filter(|rate| *rate > 0.0).ok_or("no rate")?;
         let boottime_ns = samples.get("boottime_ns").and_then(Value::as_u64).ok_or("no boottime_ns")?;
         let first_counter = samples.get("first_counter").and_then(Value::as_u64);
+        let delivered = samples.get("delivered").and_then(Value::as_bool).ok_or("no delivered")?;
         let rows = samples.get("rows").and_then(Value::as_array).ok_or("no rows")?;
         let stream = self.streams.entry(StreamName { device: device.to_owned(), kind }).or_default();
         let period = std::time::Duration::from_secs_f64(1.0 / rate);
@@ -169,6 +178,7 @@ impl Truth {
                 return Err("a row of another length");
             }
             let after = u32::try_from(index).map_err(|_| "too many rows")?;
+            stream.delivered.push(delivered);
             stream.boottimes_ns.push(boottime_ns.saturating_add(super::nanoseconds(period * after)));
             if let Some(first) = first_counter {
                 stream.counters.push(first.wrapping_add(units(index)));
