@@ -115,7 +115,7 @@ impl Plant {
         self.agent_answers().await?;
         let configuration = self.configuration();
         let arguments: [OsString; 5] =
-            ["assignment".into(), "start".into(), document.into(), "--config".into(), configuration.into()];
+            ["assignment".into(), "--config".into(), configuration.into(), "start".into(), document.into()];
         to_its_end(&self.launcher, "agent", "assignment", &arguments).await?;
         let now = clock::now().as_nanos();
         self.periods.push(Period { from_boottime_ns: now, assignment: Some(ASSIGNMENT.to_owned()) });
