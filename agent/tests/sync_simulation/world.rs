@@ -87,6 +87,7 @@ struct Line {
     nonce: Nonce,
     receive_maximum: u16,
     packet_octets_max: Option<usize>,
+    up: bool,
     free_at: Moment,
     /// Publishes without a PUBACK: octets (0 for `state`), urgent, alone.
     on_wire: BTreeMap<Ticket, (usize, bool, bool)>,
@@ -111,6 +112,8 @@ pub(crate) struct World {
     subscribed: bool,
     wiped_until: u64,
     retained: Option<(Nonce, Vec<EpochId>)>,
+    /// Answers in the kit's session at the broker.
+    kept: Vec<Box<wire::Answer>>,
     snapshots: VecDeque<ModelCentre>,
     ever_settled: HashSet<Key>,
     appends_until: Moment,
@@ -195,6 +198,7 @@ impl World {
             subscribed: true,
             wiped_until: 0,
             retained: None,
+            kept: Vec::new(),
             snapshots: VecDeque::new(),
             ever_settled: HashSet::new(),
             appends_until: now,
@@ -324,7 +328,10 @@ impl World {
             Next::AtBroker(line, ticket, publish) if self.is_line(line) => self.at_broker(line, ticket, publish),
             Next::Puback(line, ticket, taken) if self.is_line(line) => self.puback(ticket, taken),
             Next::AtCentre(publish) => self.at_centre(publish),
-            Next::Answer(answer) => self.planner.handle(Event::Answer(&answer), self.now),
+            Next::Answer(answer) if self.line.as_ref().is_some_and(|line| line.up) => {
+                self.planner.handle(Event::Answer(&answer), self.now);
+            }
+            Next::Answer(answer) => self.kept.push(answer),
             Next::CentreState(online) => {
                 self.centre_counter += 1;
                 let counter = self.centre_counter;
@@ -452,6 +459,7 @@ impl World {
             nonce,
             receive_maximum: if small { self.rng.u16(6..30) } else { 65_535 },
             packet_octets_max: small.then(|| self.rng.usize(16_384..40_000)),
+            up: false,
             free_at: self.now,
             on_wire: BTreeMap::new(),
         });
@@ -466,9 +474,15 @@ impl World {
     }
 
     fn line_up(&mut self, id: u32) {
-        let Some(line) = self.line.as_ref().filter(|line| line.id == id) else { return };
+        let Some(line) = self.line.as_mut().filter(|line| line.id == id) else { return };
+        line.up = true;
         let Line { nonce, receive_maximum, packet_octets_max, .. } = *line;
         self.recent.clear();
+        // What the broker kept in the kit's session comes now, or a little later.
+        for answer in std::mem::take(&mut self.kept) {
+            let wait = Duration::from_millis(self.rng.u64(0..8000));
+            self.after(wait, Next::Answer(answer));
+        }
         self.planner.handle(Event::Up(Broker { nonce, receive_maximum, packet_octets_max }), self.now);
     }
 
@@ -645,6 +659,7 @@ impl World {
                 self.wiped_until =
                     self.things.values().filter(|next| matches!(next, Next::AtCentre(_))).count().try_into().unwrap();
                 self.retained = None;
+                self.kept.clear();
                 self.cut();
             }
             Fault::Restore => self.restore(),
@@ -656,6 +671,9 @@ impl World {
             Fault::NetworkGone => {
                 self.network = false;
                 self.cut();
+                if self.rng.bool() {
+                    self.restore();
+                }
                 let wait = Duration::from_secs(self.rng.u64(5..200));
                 self.last_fault = self.last_fault.max(self.now + wait);
                 self.after(wait, Next::NetworkBack);
