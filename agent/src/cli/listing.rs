@@ -85,7 +85,8 @@ fn device_table(devices: &[DeviceView]) -> std::io::Result<()> {
 /// The devices and how they are.
 pub(super) async fn devices(asked: Asked) -> Result<(), Failure> {
     let devices: Vec<DeviceView> = asked.agent.client()?.get("/devices").await?;
-    Ok(if asked.json { print::json(&devices)? } else { device_table(&devices)? })
+    let printed = if asked.json { print::json(&devices) } else { device_table(&devices) };
+    Ok(printed?)
 }
 
 /// What waits for the centre.

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong use.
 
 mod assignment;
+mod decode;
 mod export;
 mod listing;
 mod print;
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Readings of the local record.
     Readings(listing::Readings),
+    /// Octets of a device to readings; no service needed.
+    Decode(decode::Decode),
     /// The local record as files.
     Export(export::Export),
     /// Activate or end an assignment; without either, show it.
@@ -132,6 +135,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
             crate::supervisor::run(config).map_err(Failure::Failed)
         }
         Command::Drivers { json } => listing::drivers(json),
+        Command::Decode(decode) => decode.run(),
         Command::Status(asked) => in_runtime(listing::status(asked)),
         Command::Queue(asked) => in_runtime(listing::queue(asked)),
         Command::Devices(asked) => in_runtime(listing::devices(asked)),
