@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::air::{Air, Claim, Connection, Values};
 use super::{CentralError, Wanted};
 use crate::driver::{By, Command, DownReason, Endpoint, LinkError, Security, Token, WRITE_OCTETS_MAX};
-use crate::transport::{Identity, Link, LinkEnd, Occurrence, Outlet, Overflow, shown};
+use crate::transport::{Address, Identity, Link, LinkEnd, Occurrence, Outlet, Overflow, shown};
 
 /// A device that was just heard answers within so long, services resolved.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
@@ -42,6 +42,9 @@ const DEVICE_INFORMATION: [Endpoint; 4] = [
     Endpoint::gatt(0x180a, 0x2a25),
     Endpoint::gatt(0x180a, 0x2a26),
 ];
+
+/// A value with the moment of its reception.
+type Early = (Moment, ValueNotification);
 
 /// What a device turned out to have.
 struct Found {
@@ -72,15 +75,18 @@ struct Conversation {
     /// How many links had ended when this one began.
     losses: u64,
     /// Values that came while connecting.
-    early: VecDeque<(Moment, ValueNotification)>,
+    early: VecDeque<Early>,
 }
 
 /// Gives `answer` one link to a device that is wanted, and serves it to its end.
 pub(super) async fn serve(air: Arc<Air>, wanted: Wanted, mut answer: oneshot::Sender<Result<Link, CentralError>>) {
+    // Values of links that ended before anybody could take them, by device. They go to this caller or to nobody: another may
+    // come when the device is with another patient.
+    let mut kept: HashMap<Address, VecDeque<Early>> = HashMap::new();
     loop {
         let claim = tokio::select! {
             claim = air.claim(&wanted) => claim,
-            () = answer.closed() => return,
+            () = answer.closed() => return dropped(kept.values().map(VecDeque::len).sum()),
             error = air.failed() => {
                 // Whoever asked may have gone.
                 let _gone = answer.send(Err(error));
@@ -88,7 +94,8 @@ pub(super) async fn serve(air: Arc<Air>, wanted: Wanted, mut answer: oneshot::Se
             }
         };
         let address = claim.address;
-        let mut conversation = match Conversation::begin(&air, claim).await {
+        let early = kept.remove(&address).unwrap_or_default();
+        let mut conversation = match Conversation::begin(&air, claim, early).await {
             Ok(conversation) => conversation,
             Err(error) => {
                 air.fail(CentralError::Gone(error.to_string()));
@@ -97,35 +104,41 @@ pub(super) async fn serve(air: Arc<Air>, wanted: Wanted, mut answer: oneshot::Se
         };
         let found = tokio::select! {
             found = conversation.bring_up() => found,
-            () = answer.closed() => return conversation.abandon().await,
-            _ = air.failed() => { conversation.abandon().await; continue }
+            () = answer.closed() => return dropped(conversation.undo().await.len()),
+            _ = air.failed() => Err("Bluetooth went away".to_owned()),
         };
         match found {
             Ok(found) => {
                 let (link, end) = Link::new(found.identity.clone(), Arc::clone(&air.clock));
                 if answer.send(Ok(link)).is_err() {
-                    return conversation.abandon().await;
+                    return dropped(conversation.undo().await.len());
                 }
                 return conversation.run(end, &found).await;
             }
             Err(reason) => {
                 tracing::debug!(%address, reason, "no conversation with this device; waiting to hear it again");
-                conversation.abandon().await;
+                kept.insert(address, conversation.undo().await);
             }
         }
     }
 }
 
+fn dropped(values: usize) {
+    if values > 0 {
+        tracing::warn!(values, "values came on a link that nobody took");
+    }
+}
+
 impl Conversation {
     /// Sees to it that values are listened to before there can be any.
-    async fn begin(air: &Arc<Air>, mut claim: Claim) -> Result<Self, btleplug::Error> {
+    async fn begin(air: &Arc<Air>, mut claim: Claim, early: VecDeque<Early>) -> Result<Self, btleplug::Error> {
         let values = match claim.values.take() {
             Some(values) => values,
             None => claim.peripheral.notifications().await?,
         };
         let connection = claim.connection.clone();
         let losses = connection.borrow().losses;
-        Ok(Self { air: Arc::clone(air), claim, values, connection, losses, early: VecDeque::new() })
+        Ok(Self { air: Arc::clone(air), claim, values, connection, losses, early })
     }
 
     /// Awaits `work` and keeps the values that come meanwhile.
@@ -211,16 +224,15 @@ impl Conversation {
         .await;
     }
 
-    /// Undoes what was begun: nobody is there to take what the device would send.
-    async fn abandon(mut self) {
+    /// Undoes what was begun and gives the device back; what it had sent meanwhile, and been told was received, is left.
+    async fn undo(mut self) -> VecDeque<Early> {
         self.disconnect().await;
         self.drain();
-        if !self.early.is_empty() {
-            tracing::warn!(address = %self.claim.address, values = self.early.len(), "values came on a link that nobody took");
-        }
+        let early = std::mem::take(&mut self.early);
         let air = Arc::clone(&self.air);
         self.give_back();
         air.listen().await;
+        early
     }
 
     /// Takes what has arrived and not been looked at. Values come before the notice that their link is down.
@@ -347,7 +359,7 @@ struct Exchange<'f> {
 }
 
 impl Exchange<'_> {
-    fn take_all(&mut self, values: &mut VecDeque<(Moment, ValueNotification)>) -> Result<(), Overflow> {
+    fn take_all(&mut self, values: &mut VecDeque<Early>) -> Result<(), Overflow> {
         // Every value is filed, also past an overflow.
         let mut filed = Ok(());
         for (at, value) in values.drain(..) {

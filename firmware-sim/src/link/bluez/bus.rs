@@ -167,11 +167,6 @@ impl Bus {
         self.broadcast(BUS_NAME, BUS_PATH, BUS_NAME, "NameOwnerChanged", &body);
     }
 
-    /// How many match rules a client holds.
-    pub(super) fn match_rules(&self, client: ClientId) -> usize {
-        self.clients.get(&client).map_or(0, |client| client.rules.len())
-    }
-
     /// What is to be sent, in order.
     pub(super) fn take_out(&mut self) -> Vec<(ClientId, Message)> {
         std::mem::take(&mut self.out)

@@ -11,8 +11,9 @@ use zbus::message::{Message, Type};
 use zbus::zvariant::{ObjectPath, OwnedObjectPath, OwnedValue, Value};
 
 use super::Fault;
+use super::attributes::Work;
 use super::bus::{Answer, Bus, Call, ClientId, OBJECT_MANAGER, Options, Outcome, PROPERTIES, Properties, Refusal};
-use super::device::{DEVICE, Device, Work, added, removed};
+use super::device::{DEVICE, Device, added, removed};
 use super::table::{CHARACTERISTIC, Object};
 use crate::link::gatt::{Advertisement, Peripheral};
 

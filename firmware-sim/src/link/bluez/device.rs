@@ -11,9 +11,11 @@ use kit_protocol::moment::Moment;
 use uuid::Uuid;
 use zbus::zvariant::Value;
 
+use super::attributes::Operation;
 use super::bus::{Bus, Call, ClientId, OBJECT_MANAGER, Properties, Refusal};
-use super::table::{CHARACTERISTIC, Object, Table, object};
-use crate::link::gatt::{Advertisement, AttError, Outgoing, PairingMethod, Peripheral, Security};
+use super::known::Known;
+use super::table::{Object, Table, object};
+use crate::link::gatt::{Advertisement, PairingMethod, Peripheral, Security};
 
 /// Interface of a device's object.
 pub(super) const DEVICE: &str = "org.bluez.Device1";
@@ -30,61 +32,24 @@ const REARM_DELAY: Duration = Duration::from_millis(30);
 const DISCOVER_DELAY: Duration = Duration::from_millis(200);
 /// From the link to `ServicesResolved`, where attributes are cached.
 const RESOLVE_DELAY: Duration = Duration::from_millis(100);
-/// A request and its response: one connection interval.
-const INTERVAL: Duration = Duration::from_millis(30);
 /// From `Disconnect` to the end of the link. Source: BlueZ 5.66, `DISCONNECT_TIMER`.
 const DISCONNECT_DELAY: Duration = Duration::from_secs(2);
 /// A device that was never connected is forgotten so long after it was last heard. Source: `TemporaryTimeout` in main.conf.
 const TEMPORARY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most notifications in one connection event.
-const BURST_MAX: usize = 8;
-
-/// What bluetoothd knows of a device for which it has an object.
-#[derive(Default)]
-struct Known {
-    temporary: bool,
-    heard: Moment,
-    rssi: Option<i16>,
-    name: Option<String>,
-    uuids: BTreeSet<Uuid>,
-    manufacturer_data: BTreeMap<u16, Vec<u8>>,
-    service_data: BTreeMap<Uuid, Vec<u8>>,
-    paired: bool,
-    trusted: bool,
-    blocked: bool,
-    alias: Option<String>,
-}
 
 /// How far a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Connected,
     Rearmed,
     Resolved,
 }
 
-enum Link {
+/// A device's link.
+pub(super) enum Link {
     Down { since: Option<Moment> },
     Connecting { since: Moment, answered: Option<Moment>, call: Option<Call> },
     Up { since: Moment, stage: Stage, closing: Option<Moment> },
-}
-
-/// What an operation does when its time comes.
-#[derive(Clone, Debug)]
-pub(super) enum Work {
-    /// `ReadValue`.
-    Read,
-    /// `WriteValue` with these octets; a command is not confirmed and may not fail.
-    Write { value: Vec<u8>, command: bool },
-    /// `StartNotify`: the client characteristic configuration is written.
-    Subscribe,
-}
-
-struct Operation {
-    due: Moment,
-    call: Call,
-    characteristic: usize,
-    work: Work,
 }
 
 struct Pairing {
@@ -95,22 +60,23 @@ struct Pairing {
 
 /// A device within reach of the adapter.
 pub(super) struct Device {
-    peripheral: Box<dyn Peripheral>,
+    pub(super) peripheral: Box<dyn Peripheral>,
     address: String,
     /// Its object.
     pub(super) path: String,
     adapter: String,
-    table: Table,
+    pub(super) table: Table,
     known: Option<Known>,
-    link: Link,
-    security: Security,
-    exported: bool,
+    pub(super) link: Link,
+    pub(super) security: Security,
+    /// Whether its attributes were discovered; their objects stay when the link ends.
+    pub(super) exported: bool,
     on_air: bool,
-    operations: VecDeque<Operation>,
-    confirming: Option<(Moment, Uuid)>,
-    subscribers: BTreeMap<usize, BTreeSet<ClientId>>,
-    armed: BTreeSet<usize>,
-    values: BTreeMap<usize, Vec<u8>>,
+    pub(super) operations: VecDeque<Operation>,
+    pub(super) confirming: Option<(Moment, Uuid)>,
+    pub(super) subscribers: BTreeMap<usize, BTreeSet<ClientId>>,
+    pub(super) armed: BTreeSet<usize>,
+    pub(super) values: BTreeMap<usize, Vec<u8>>,
     disconnects: Vec<Call>,
     pairing: Option<Pairing>,
     /// A fault: the link stays up and nothing comes over it.
@@ -155,7 +121,7 @@ impl Device {
         self.known.is_some()
     }
 
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         matches!(self.link, Link::Up { .. })
     }
 
@@ -179,41 +145,15 @@ impl Device {
         self.table.objects(&self.values, |index| self.subscribers.get(&index).is_some_and(|clients| !clients.is_empty()))
     }
 
-    /// What `Device1` shows; what bluetoothd does not know is left out.
     fn properties(&self) -> Properties {
-        let Some(known) = &self.known else { return Properties::new() };
-        let fallback = || self.address.replace(':', "-");
-        let alias = known.alias.clone().or_else(|| known.name.clone()).unwrap_or_else(fallback);
-        let mut properties = Properties::from([
-            ("Address", Value::from(self.address.clone())),
-            ("AddressType", Value::from("public")),
-            ("Alias", Value::from(alias)),
-            ("Paired", Value::from(known.paired)),
-            ("Bonded", Value::from(known.paired)),
-            ("Trusted", Value::from(known.trusted)),
-            ("Blocked", Value::from(known.blocked)),
-            ("LegacyPairing", Value::from(false)),
-            ("Connected", Value::from(self.is_connected())),
-            ("ServicesResolved", Value::from(self.is_resolved())),
-            ("UUIDs", Value::from(texts(&known.uuids))),
-            ("Adapter", object(&self.adapter)),
-        ]);
-        if let Some(name) = &known.name {
-            properties.insert("Name", Value::from(name.clone()));
-        }
-        if let Some(rssi) = known.rssi {
-            properties.insert("RSSI", Value::from(rssi));
-        }
-        if !known.manufacturer_data.is_empty() {
-            properties.insert("ManufacturerData", manufacturer_data(&known.manufacturer_data));
-        }
-        if !known.service_data.is_empty() {
-            properties.insert("ServiceData", service_data(&known.service_data));
-        }
+        let mut properties = self.known.as_ref().map(|known| known.properties(&self.address)).unwrap_or_default();
+        properties.insert("Connected", Value::from(self.is_connected()));
+        properties.insert("ServicesResolved", Value::from(self.is_resolved()));
+        properties.insert("Adapter", object(&self.adapter));
         properties
     }
 
-    fn tell(&self, bus: &mut Bus, properties: &Properties) {
+    pub(super) fn tell(&self, bus: &mut Bus, properties: &Properties) {
         bus.changed(&self.path, DEVICE, properties, &[]);
     }
 
@@ -227,33 +167,10 @@ impl Device {
     }
 
     /// An advertisement passed the discovery filter: the object appears, or what changed is told.
-    ///
-    /// RSSI is told when it is another number; manufacturer and service data every time, since duplicates were asked for.
     pub(super) fn heard(&mut self, now: Moment, advertisement: &Advertisement, rssi: i16, bus: &mut Bus) {
         let new = self.known.is_none();
-        let known = self.known.get_or_insert_with(|| Known { temporary: true, ..Known::default() });
-        let mut changed = Properties::new();
-        known.heard = now;
-        if known.rssi.replace(rssi) != Some(rssi) {
-            changed.insert("RSSI", Value::from(rssi));
-        }
-        let uuids = known.uuids.len();
-        known.uuids.extend(&advertisement.services);
-        if known.uuids.len() != uuids {
-            changed.insert("UUIDs", Value::from(texts(&known.uuids)));
-        }
-        if advertisement.local_name.is_some() && advertisement.local_name != known.name {
-            known.name.clone_from(&advertisement.local_name);
-            changed.extend(known.name.iter().flat_map(|name| ["Name", "Alias"].map(|key| (key, Value::from(name.clone())))));
-        }
-        if !advertisement.manufacturer_data.is_empty() {
-            known.manufacturer_data.extend(advertisement.manufacturer_data.iter().cloned());
-            changed.insert("ManufacturerData", manufacturer_data(&known.manufacturer_data));
-        }
-        if !advertisement.service_data.is_empty() {
-            known.service_data.extend(advertisement.service_data.iter().cloned());
-            changed.insert("ServiceData", service_data(&known.service_data));
-        }
+        let known = self.known.get_or_insert_with(Known::new);
+        let changed = known.hear(now, advertisement, rssi);
         if new {
             added(bus, &self.path, DEVICE, self.properties());
         } else if !changed.is_empty() {
@@ -263,7 +180,7 @@ impl Device {
 
     /// Discovery ended: the signal strength is no longer known.
     pub(super) fn discovery_ended(&mut self, bus: &mut Bus) {
-        if self.known.as_mut().and_then(|known| known.rssi.take()).is_some() {
+        if self.known.as_mut().is_some_and(Known::forget_rssi) {
             bus.changed(&self.path, DEVICE, &Properties::new(), &["RSSI"]);
         }
     }
@@ -356,7 +273,7 @@ impl Device {
         }
     }
 
-    fn bonded(&mut self, security: Security, bus: &mut Bus) {
+    pub(super) fn bonded(&mut self, security: Security, bus: &mut Bus) {
         self.security = security;
         if let Some(known) = &mut self.known {
             known.paired = true;
@@ -366,96 +283,14 @@ impl Device {
 
     /// Sets `Trusted`, `Blocked` or `Alias`.
     pub(super) fn set(&mut self, property: &str, value: &Value<'_>, bus: &mut Bus) -> Result<(), Refusal> {
-        let Some(known) = &mut self.known else { return Err(Refusal::invalid_arguments()) };
-        let told = match (property, value) {
-            ("Trusted", Value::Bool(trusted)) => {
-                known.trusted = *trusted;
-                ("Trusted", Value::from(*trusted))
-            }
-            ("Blocked", Value::Bool(blocked)) => {
-                known.blocked = *blocked;
-                ("Blocked", Value::from(*blocked))
-            }
-            ("Alias", Value::Str(alias)) => {
-                known.alias = Some(alias.to_string());
-                ("Alias", Value::from(alias.to_string()))
-            }
-            _ => return Err(Refusal::invalid_arguments()),
-        };
-        self.tell(bus, &Properties::from([told]));
-        Ok(())
-    }
-
-    // ---- methods of GattCharacteristic1 ----
-
-    /// The characteristic at an object's path.
-    pub(super) fn characteristic(&self, path: &str) -> Option<usize> {
-        self.table.at(path).filter(|_| self.exported)
-    }
-
-    /// Queues a request; requests of one link are carried out one after the other.
-    pub(super) fn request(&mut self, now: Moment, call: &Call, characteristic: usize, work: Work) -> Result<(), Refusal> {
-        let allows = self.table.characteristics[characteristic].allows;
-        let allowed = match &work {
-            Work::Read => allows.read,
-            Work::Write { command: true, .. } => allows.write_without_response,
-            Work::Write { command: false, .. } => allows.write,
-            Work::Subscribe => allows.notify || allows.indicate,
-        };
-        if !self.is_connected() {
-            return Err(Refusal::failed("Not connected"));
-        }
-        if !allowed {
-            return Err(match work {
-                Work::Read => Refusal::bluez("NotPermitted", "Read not permitted"),
-                _ => Refusal::bluez("NotSupported", "Operation is not supported"),
-            });
-        }
-        let after = self.operations.back().map_or(now, |last| last.due.max(now));
-        self.operations.push_back(Operation { due: after + INTERVAL, call: call.clone(), characteristic, work });
-        Ok(())
-    }
-
-    /// `StartNotify`: one session a client and characteristic, kept over links and written again on each.
-    pub(super) fn start_notify(&mut self, now: Moment, call: &Call, characteristic: usize, bus: &mut Bus) -> Result<(), Refusal> {
-        if !self.table.characteristics[characteristic].sends() {
-            return Err(Refusal::bluez("NotSupported", "Operation is not supported"));
-        }
-        if matches!(self.link, Link::Up { closing: Some(_), .. }) {
-            return Err(Refusal::bluez("NotConnected", "Not Connected"));
-        }
-        let new = self.subscribers.entry(characteristic).or_default().insert(call.client);
-        if new && self.is_connected() && !self.armed.contains(&characteristic) {
-            return self.request(now, call, characteristic, Work::Subscribe);
-        }
-        bus.reply(call, &());
-        Ok(())
-    }
-
-    /// `StopNotify`.
-    pub(super) fn stop_notify(
-        &mut self,
-        now: Moment,
-        client: ClientId,
-        characteristic: usize,
-        bus: &mut Bus,
-    ) -> Result<(), Refusal> {
-        if !self.subscribers.entry(characteristic).or_default().remove(&client) {
-            return Err(Refusal::failed("No notify session started"));
-        }
-        self.disarm_if_unused(now, characteristic, bus);
+        let told = self.known.as_mut().and_then(|known| known.set(property, value)).ok_or_else(Refusal::invalid_arguments)?;
+        self.tell(bus, &told);
         Ok(())
     }
 
     /// A client's connection ended: its sessions end with it, and the link stays.
     pub(super) fn client_left(&mut self, now: Moment, client: ClientId, bus: &mut Bus) {
-        let of_client = |clients: &mut BTreeSet<ClientId>| clients.remove(&client);
-        let ended: Vec<usize> =
-            self.subscribers.iter_mut().filter_map(|(index, clients)| of_client(clients).then_some(*index)).collect();
-        for characteristic in ended {
-            self.disarm_if_unused(now, characteristic, bus);
-        }
-        self.operations.retain(|operation| operation.call.client != client);
+        self.client_left_attributes(now, client, bus);
         self.disconnects.retain(|call| call.client != client);
         if self.pairing.as_ref().is_some_and(|pairing| pairing.call.client == client) {
             self.pairing = None;
@@ -463,21 +298,6 @@ impl Device {
         if let Link::Connecting { call, .. } = &mut self.link {
             call.take_if(|call| call.client == client);
         }
-    }
-
-    fn disarm_if_unused(&mut self, now: Moment, characteristic: usize, bus: &mut Bus) {
-        if self.subscribers.get(&characteristic).is_some_and(|clients| !clients.is_empty()) {
-            return;
-        }
-        if self.armed.remove(&characteristic) && self.is_connected() {
-            self.peripheral.subscribed(now, self.table.characteristics[characteristic].uuid, false);
-        }
-        self.told_notifying(characteristic, false, bus);
-    }
-
-    fn told_notifying(&self, characteristic: usize, notifying: bool, bus: &mut Bus) {
-        let path = &self.table.characteristics[characteristic].path;
-        bus.changed(path, CHARACTERISTIC, &Properties::from([("Notifying", Value::from(notifying))]), &[]);
     }
 
     // ---- what time brings ----
@@ -553,23 +373,6 @@ impl Device {
         }
     }
 
-    fn rearm(&mut self, now: Moment, bus: &mut Bus) {
-        let wanted: Vec<usize> =
-            self.subscribers.iter().filter(|(_, clients)| !clients.is_empty()).map(|(index, _)| *index).collect();
-        for characteristic in wanted {
-            if self.security >= self.table.characteristics[characteristic].needs {
-                self.arm(now, characteristic, bus);
-            }
-        }
-    }
-
-    fn arm(&mut self, now: Moment, characteristic: usize, bus: &mut Bus) {
-        if self.armed.insert(characteristic) {
-            self.peripheral.subscribed(now, self.table.characteristics[characteristic].uuid, true);
-            self.told_notifying(characteristic, true, bus);
-        }
-    }
-
     fn services_resolved(&mut self, bus: &mut Bus) {
         if !std::mem::replace(&mut self.exported, true) {
             for (path, interface, properties) in self.attributes() {
@@ -577,17 +380,9 @@ impl Device {
             }
         }
         let mut changed = Properties::from([("ServicesResolved", Value::from(true))]);
+        let name = self.peripheral.name();
         if let Some(known) = &mut self.known {
-            let before = known.uuids.len();
-            known.uuids.extend(self.table.service_uuids());
-            if known.uuids.len() != before {
-                changed.insert("UUIDs", Value::from(texts(&known.uuids)));
-            }
-            let name = Some(self.peripheral.name());
-            if known.name != name {
-                known.name = name;
-                changed.extend(known.name.iter().map(|name| ("Name", Value::from(name.clone()))));
-            }
+            changed.extend(known.learn(self.table.service_uuids(), Some(name)));
         }
         self.tell(bus, &changed);
     }
@@ -634,85 +429,6 @@ impl Device {
         }
     }
 
-    fn carry_out_due(&mut self, now: Moment, bus: &mut Bus) {
-        while self.operations.front().is_some_and(|operation| operation.due <= now) {
-            let Some(operation) = self.operations.pop_front() else { return };
-            if let Err(refusal) = self.carry_out(now, &operation, bus) {
-                if matches!(operation.work, Work::Subscribe) {
-                    self.subscribers.entry(operation.characteristic).or_default().remove(&operation.call.client);
-                }
-                bus.refuse(&operation.call, &refusal);
-            }
-        }
-    }
-
-    fn carry_out(&mut self, now: Moment, operation: &Operation, bus: &mut Bus) -> Result<(), Refusal> {
-        let index = operation.characteristic;
-        let (uuid, needs) = (self.table.characteristics[index].uuid, self.table.characteristics[index].needs);
-        if self.security < needs {
-            self.raise_security(needs, bus)?;
-        }
-        match &operation.work {
-            Work::Read => {
-                let value = self.peripheral.read(now, uuid).map_err(att_refusal)?;
-                self.signal_value(index, value.clone(), bus);
-                bus.reply(&operation.call, &value);
-            }
-            Work::Write { value, command: true } => {
-                // A command has no response: the sender never learns what became of it.
-                let _unheard = self.peripheral.write(now, uuid, value);
-                bus.reply(&operation.call, &());
-            }
-            Work::Write { value, command: false } => {
-                self.peripheral.write(now, uuid, value).map_err(att_refusal)?;
-                bus.reply(&operation.call, &());
-            }
-            Work::Subscribe => {
-                self.arm(now, index, bus);
-                bus.reply(&operation.call, &());
-            }
-        }
-        Ok(())
-    }
-
-    /// A request met "insufficient authentication": the kernel pairs by itself where nobody need be asked.
-    fn raise_security(&mut self, needs: Security, bus: &mut Bus) -> Result<(), Refusal> {
-        if needs <= Security::Unauthenticated && self.peripheral.pairing() == PairingMethod::JustWorks {
-            self.bonded(Security::Unauthenticated, bus);
-            return Ok(());
-        }
-        Err(Refusal::bluez("NotPermitted", "Not paired"))
-    }
-
-    /// BlueZ stores each value and tells it, even one that equals the last, and even one that was read.
-    fn signal_value(&mut self, characteristic: usize, value: Vec<u8>, bus: &mut Bus) {
-        let path = &self.table.characteristics[characteristic].path;
-        bus.changed(path, CHARACTERISTIC, &Properties::from([("Value", Value::from(value.clone()))]), &[]);
-        self.values.insert(characteristic, value);
-    }
-
-    /// Takes what the device sends. bluetoothd confirms every indication, whether or not any client has asked for it.
-    fn exchange_values(&mut self, now: Moment, bus: &mut Bus) {
-        if self.mute {
-            return;
-        }
-        if let Some((_, uuid)) = self.confirming.take_if(|(due, _)| *due <= now) {
-            self.peripheral.confirmed(now, uuid);
-        }
-        for _ in 0..BURST_MAX {
-            if self.confirming.is_some() {
-                return;
-            }
-            let Some(Outgoing { characteristic, value, confirmed }) = self.peripheral.poll(now) else { return };
-            if confirmed {
-                self.confirming = Some((now + INTERVAL, characteristic));
-            }
-            if let Some(index) = self.table.of(characteristic).filter(|index| self.armed.contains(index)) {
-                self.signal_value(index, value, bus);
-            }
-        }
-    }
-
     /// Whether bluetoothd forgets it now.
     pub(super) fn is_expired(&self, now: Moment) -> bool {
         let idle = matches!(self.link, Link::Down { .. });
@@ -742,9 +458,10 @@ impl Device {
         for call in left.chain(self.pairing.take().map(|pairing| pairing.call)) {
             bus.refuse(&call, &refusal);
         }
-        let stored = self.known.take().filter(|known| !known.temporary);
+        let mut stored = self.known.take().filter(|known| !known.temporary);
+        stored.as_mut().map(Known::forget_rssi);
         self.forgotten();
-        self.known = stored.map(|known| Known { rssi: None, ..known });
+        self.known = stored;
     }
 
     fn forgotten(&mut self) {
@@ -773,32 +490,4 @@ pub(super) fn added(bus: &mut Bus, path: &str, interface: &str, properties: Prop
 pub(super) fn removed(bus: &mut Bus, path: &str, interface: &str) {
     let path = zbus::zvariant::ObjectPath::try_from(path).unwrap_or_default();
     bus.signal("/", OBJECT_MANAGER, "InterfacesRemoved", &(path, [interface].as_slice()));
-}
-
-/// How BlueZ words an ATT error. Source: BlueZ 5.66, `src/gatt-client.c`, `create_gatt_dbus_error`.
-fn att_refusal(error: AttError) -> Refusal {
-    match error {
-        AttError::ReadNotPermitted => Refusal::bluez("NotPermitted", "Read not permitted"),
-        AttError::WriteNotPermitted => Refusal::bluez("NotPermitted", "Write not permitted"),
-        AttError::InsufficientAuthentication => Refusal::bluez("NotPermitted", "Not paired"),
-        AttError::InvalidLength => Refusal::bluez("InvalidArguments", "Invalid Length"),
-        AttError::RequestNotSupported => Refusal::bluez("NotSupported", "Operation is not supported"),
-        other => Refusal::failed(&format!("Operation failed with ATT error: 0x{:02x}", other.code())),
-    }
-}
-
-fn texts(uuids: &BTreeSet<Uuid>) -> Vec<String> {
-    uuids.iter().map(ToString::to_string).collect()
-}
-
-fn manufacturer_data(data: &BTreeMap<u16, Vec<u8>>) -> Value<'static> {
-    let data: std::collections::HashMap<u16, Value<'static>> =
-        data.iter().map(|(company, octets)| (*company, Value::from(octets.clone()))).collect();
-    Value::from(data)
-}
-
-fn service_data(data: &BTreeMap<Uuid, Vec<u8>>) -> Value<'static> {
-    let data: std::collections::HashMap<String, Value<'static>> =
-        data.iter().map(|(service, octets)| (service.to_string(), Value::from(octets.clone()))).collect();
-    Value::from(data)
 }

@@ -5,10 +5,15 @@
 //! values as property changes. It is as strict as the real one where that is known (comments in the files below name sources).
 //! Not there: advertising, `GattManager1` (so bluetoothd does not reconnect by itself), Classic Bluetooth, other adapters.
 
+mod attributes;
 mod bus;
 mod daemon;
 mod device;
+mod known;
 mod table;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
