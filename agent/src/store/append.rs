@@ -117,6 +117,7 @@ impl Epoch {
         let before = Lane::ALL.map(|lane| self.lane(lane).next);
 
         let done = self.number_and_seal(run_index, declared.iter().chain(group)).and_then(|(mut answers, sealed)| {
+            Self::put_origins(&mut commit, &before, group.iter().zip(answers.iter().skip(declared.len())));
             answers.drain(..declared.len());
             let kept = self.keep(run, sealed)?;
             let octets = self.put_records(&mut commit, run_index, kept);
@@ -207,6 +208,16 @@ impl Epoch {
         })
     }
 
+    /// Adds the origins of what is new, with the order in which they came: the count of numbers given before.
+    fn put_origins<'a>(commit: &mut Commit, before: &[u64; 4], records: impl Iterator<Item = (&'a NewRecord, &'a Appended)>) {
+        let given: u64 = before.iter().sum();
+        for (order, (record, appended)) in (given..).zip(records) {
+            if let (Some(origin), Appended::New { .. }) = (record.origin, appended) {
+                commit.put(Tree::Origins, &origin.0, &order.to_be_bytes());
+            }
+        }
+    }
+
     /// Adds all that belongs to the same commit, and syncs the segment files before it.
     fn put_rest<'a>(
         &mut self,
@@ -214,14 +225,7 @@ impl Epoch {
         burnt: &[(Lane, u64, u64)],
         records: impl Iterator<Item = &'a NewRecord>,
     ) -> Result<(), StoreError> {
-        let mut order: u64 = self.lanes.iter().map(|lane| lane.next).sum();
         for record in records {
-            if let Some(origin) = record.origin {
-                order += 1;
-                if self.db.get(Tree::Origins, &origin.0)?.is_none() {
-                    commit.put(Tree::Origins, &origin.0, &order.to_be_bytes());
-                }
-            }
             record.marks.iter().try_for_each(|mark| self.put_mark(commit, mark))?;
         }
         for (lane, first, last) in burnt {

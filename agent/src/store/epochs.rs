@@ -191,6 +191,12 @@ impl Store {
         self.draining.as_mut().ok_or(StoreError::NoEpoch(id))
     }
 
+    /// The cursor of an epoch whose database is closed, so that it need not be opened for what it knows.
+    fn cursor_of_resting(&self, id: EpochId, lane: Lane) -> Option<&Settlement> {
+        let resting = self.resting.get(&id).filter(|_| self.draining.as_ref().is_none_or(|epoch| epoch.id != id))?;
+        Some(&resting.lanes[lane.index()].settled)
+    }
+
     /// Opens an epoch's database; one that is damaged is moved aside and declared.
     fn open_resting(&mut self, id: EpochId, about: About) -> Result<Epoch, StoreError> {
         let opened = match read_seal(&self.options, id)? {
@@ -310,10 +316,22 @@ impl Outbox for Store {
     }
 
     fn settle(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
-        self.with_database(epoch)?.settle(lane, settled)
+        let merged = |known: &Settlement| {
+            let mut merged = known.clone();
+            merged.merge(settled);
+            merged == *known
+        };
+        if self.cursor_of_resting(epoch, lane).is_some_and(merged) {
+            Ok(())
+        } else {
+            self.with_database(epoch)?.settle(lane, settled)
+        }
     }
 
     fn reset_settled(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
+        if self.cursor_of_resting(epoch, lane) == Some(settled) {
+            return Ok(());
+        }
         self.with_database(epoch)?.reset_settled(lane, settled)
     }
 
@@ -463,17 +481,18 @@ fn check_kek(options: &Options, some_key_opens: bool, some_does_not: bool) -> Re
 /// Opens the epoch that takes appends. A damaged one is moved aside and a fresh one takes its place; with none at all, the
 /// kit's first begins.
 fn open_pointed(options: &Options, found: &mut Found, pointed: Option<EpochId>) -> Result<Epoch, StoreError> {
-    let last_without_summary = || {
-        let without = found.iter().filter(|(id, _)| !options.epoch_dir(**id).join("summary").exists());
-        without.max_by_key(|(_, (_, about))| about.ordinal).map(|(id, _)| *id)
-    };
-    let chosen = pointed.map_or_else(last_without_summary, |id| found.contains_key(&id).then_some(id));
     let ordinal = found.values().map(|(_, about)| about.ordinal).max().unwrap_or(0) + 1;
     let mut fresh = About { ordinal, assignment: None, reason: EpochReason::First.into(), previous: Vec::new() };
-    if let Some(lost) = pointed.filter(|id| !found.contains_key(id)) {
-        fresh.reason = EpochReason::Damaged.into();
-        fresh.previous = lost.0.to_vec();
-    }
+    let chosen = match pointed {
+        Some(id) if found.contains_key(&id) => Some(id),
+        Some(lost) => {
+            fresh.reason = EpochReason::Damaged.into();
+            fresh.previous = lost.0.to_vec();
+            fresh.assignment = assignment_of_damaged(options, lost);
+            none_epoch(found).filter(|_| fresh.assignment.is_none())
+        }
+        None => without_summary(options, found, |_| true),
+    };
     if let Some((id, (seal, about))) = chosen.and_then(|id| found.remove_entry(&id)) {
         match Epoch::open(options, id, &options.epoch_dir(id), seal, about.clone()) {
             Ok(epoch) => return Ok(epoch),
@@ -492,15 +511,12 @@ fn open_pointed(options: &Options, found: &mut Found, pointed: Option<EpochId>) 
 /// A cut fell between the closing of an epoch and the pointing to the next one.
 fn go_on_to_successor(options: &Options, found: &mut Found, mut closed: Epoch) -> Result<Epoch, StoreError> {
     closed.summarise()?;
-    let follows = |about: &About| about.previous == closed.id.0.as_slice();
-    let made = found.iter().filter(|(id, (_, about))| follows(about) && !options.epoch_dir(**id).join("summary").exists());
-    let made = made.max_by_key(|(_, (_, about))| about.ordinal).map(|(id, _)| *id);
-    let none = found.iter().find(|(_, (_, about))| about.assignment.is_none()).map(|(id, _)| *id);
+    let made = without_summary(options, found, |about| about.previous == closed.id.0.as_slice());
     let (id, about) = (closed.id, closed.about.clone());
     let carried = closed.carried()?;
     let seal = read_seal(options, id)?.ok_or_else(|| StoreError::Broken("the closed epoch's key is gone".into()))?;
     drop(closed);
-    let next = match made.or(none).and_then(|next| found.remove_entry(&next)) {
+    let next = match made.or(none_epoch(found)).and_then(|next| found.remove_entry(&next)) {
         Some((next, (seal, about))) => match Epoch::open(options, next, &options.epoch_dir(next), seal, about.clone()) {
             Ok(epoch) => epoch,
             Err(OpenError::Unavailable(error)) => return Err(error),
@@ -518,6 +534,25 @@ fn go_on_to_successor(options: &Options, found: &mut Found, mut closed: Epoch) -
     next.take_carried(&carried)?;
     found.insert(id, (seal, about));
     Ok(next)
+}
+
+/// The latest of those epochs that never rested or closed.
+fn without_summary(options: &Options, found: &Found, wanted: impl Fn(&About) -> bool) -> Option<EpochId> {
+    let without = |id: &EpochId| !options.epoch_dir(*id).join("summary").exists();
+    let candidates = found.iter().filter(|(id, (_, about))| wanted(about) && without(id));
+    candidates.max_by_key(|(_, (_, about))| about.ordinal).map(|(id, _)| *id)
+}
+
+fn none_epoch(found: &Found) -> Option<EpochId> {
+    found.iter().find(|(_, (_, about))| about.assignment.is_none()).map(|(id, _)| *id)
+}
+
+/// The assignment of an epoch that was moved aside, where its papers still open.
+fn assignment_of_damaged(options: &Options, id: EpochId) -> Option<String> {
+    let dir = options.epochs_dir().join(format!("{DAMAGED}{id}"));
+    let wrapped = files::read(&dir.join("key")).ok()??;
+    let seal = EpochSeal::unwrap(&options.kek, &options.kit, id, &wrapped).ok()?;
+    about::read_about(&dir, &seal)?.assignment
 }
 
 /// What listings need of an epoch that does not take appends; `None` where it was made for a switch that never happened,

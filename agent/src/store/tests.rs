@@ -141,6 +141,46 @@ fn a_damaged_open_epoch_is_moved_aside_and_a_fresh_one_takes_its_assignment() {
 }
 
 #[test]
+fn i4_a_cut_after_moving_aside_finds_the_assignment_in_what_was_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let none = store.open_epoch().0;
+    let lost = store.switch_epoch(Some("A-1"), EpochReason::AssignmentStart).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    let aside = dir.path().join(format!("epochs/damaged-{lost}"));
+    fs::rename(epoch_dir(dir.path(), lost), &aside).unwrap();
+    let mut store = self::store(dir.path());
+    let (fresh, assignment) = store.open_epoch();
+    assert_eq!(assignment, Some("A-1"));
+    assert_eq!(closed_with(&journal(&mut store, fresh), EpochReason::Damaged), [(lost.0.to_vec(), true)]);
+    drop(store);
+
+    fs::write(epoch_dir(dir.path(), fresh).join("about"), b"does not open").unwrap();
+    let mut store = self::store(dir.path());
+    assert_eq!(store.open_epoch(), (none, None), "whose it was is unknown: nobody's, and there is one such epoch");
+    assert_eq!(closed_with(&journal(&mut store, none), EpochReason::Damaged), [(fresh.0.to_vec(), true)]);
+}
+
+#[test]
+fn a_cursor_that_is_known_opens_no_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let closed = store.switch_epoch(Some("A-1"), EpochReason::AssignmentStart).unwrap();
+    append(&mut store, value(Lane::Vitals, b"one"));
+    let settled = Settlement::upto(1, Some(store.run()));
+    store.settle(closed, Lane::Vitals, &settled).unwrap();
+    store.switch_epoch(None, EpochReason::AssignmentEnd).unwrap();
+    store.flush().unwrap();
+    // Opening it would find it damaged and move it aside.
+    damage(&epoch_dir(dir.path(), closed));
+    store.reset_settled(closed, Lane::Vitals, &settled).unwrap();
+    store.settle(closed, Lane::Vitals, &Settlement::upto(0, None)).unwrap();
+    assert!(store.epochs().iter().any(|view| view.epoch == closed));
+    assert_eq!(store.reset_settled(closed, Lane::Vitals, &Settlement::default()), Err(StoreError::NoEpoch(closed)));
+}
+
+#[test]
 fn a_draining_epoch_that_is_damaged_is_moved_aside_when_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
