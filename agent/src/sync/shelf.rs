@@ -7,7 +7,7 @@ use kit_protocol::uplink::settlement::Settlement;
 use tokio::sync::watch;
 
 use crate::store::outbox::{Chunk, ReadLimit, StoreError};
-use crate::store::thread::StoreView;
+use crate::store::thread::{StoreHandle, StoreView};
 
 /// The store, as sync sees it; each is the [`crate::store::outbox::Outbox`] method by that name.
 pub trait Shelf: Send + Sync {
@@ -42,4 +42,26 @@ pub trait Shelf: Send + Sync {
         seq: u64,
         reason: String,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl Shelf for StoreHandle {
+    fn view(&self) -> watch::Receiver<StoreView> {
+        Self::view(self)
+    }
+
+    async fn read(&self, epoch: EpochId, lane: Lane, from: u64, limit: ReadLimit) -> Result<Chunk, StoreError> {
+        Self::read(self, epoch, lane, from, limit).await
+    }
+
+    async fn settle(&self, epoch: EpochId, lane: Lane, settled: Settlement) -> Result<(), StoreError> {
+        Self::settle(self, epoch, lane, settled).await
+    }
+
+    async fn reset_settled(&self, epoch: EpochId, lane: Lane, settled: Settlement) -> Result<(), StoreError> {
+        Self::reset_settled(self, epoch, lane, settled).await
+    }
+
+    async fn quarantine(&self, epoch: EpochId, lane: Lane, seq: u64, reason: String) -> Result<(), StoreError> {
+        Self::quarantine(self, epoch, lane, seq, &reason).await
+    }
 }
