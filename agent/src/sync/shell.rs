@@ -148,18 +148,15 @@ impl<S: Shelf> Shell<S> {
                     self.tell(event);
                 }
                 Action::Settle(epoch, lane, settled) => {
-                    let done = self.context.shelf.settle(epoch, lane, settled);
-                    let done = within_store_wait(done).await;
+                    let done = within_store_wait(self.context.shelf.settle(epoch, lane, settled)).await;
                     self.store_did(done);
                 }
                 Action::ResetSettled(epoch, lane, settled) => {
-                    let done = self.context.shelf.reset_settled(epoch, lane, settled);
-                    let done = within_store_wait(done).await;
+                    let done = within_store_wait(self.context.shelf.reset_settled(epoch, lane, settled)).await;
                     self.store_did(done);
                 }
                 Action::Quarantine(epoch, lane, seq, reason) => {
-                    let done = self.context.shelf.quarantine(epoch, lane, seq, reason);
-                    let done = within_store_wait(done).await;
+                    let done = within_store_wait(self.context.shelf.quarantine(epoch, lane, seq, reason)).await;
                     self.store_did(done);
                 }
                 Action::Alarm(trouble) => self.alarm(trouble),
@@ -172,11 +169,13 @@ impl<S: Shelf> Shell<S> {
         self.status.trouble(trouble);
     }
 
-    /// What the store could not settle or quarantine now is said again by the centre when the records are sent again.
+    /// What the store could not settle now, the centre says again on the next connection.
     fn store_did(&mut self, done: Result<(), StoreError>) {
-        if let Err(error) = done {
-            tracing::error!("{error}");
-            self.status.store_trouble = Some(error.to_string());
+        let Err(error) = done else { return };
+        tracing::error!("{error}");
+        self.status.store_trouble = Some(error.to_string());
+        if let StoreError::Foreign { epoch, lane, seq } = error {
+            self.tell(Event::Foreign(epoch, lane, seq));
         }
     }
 

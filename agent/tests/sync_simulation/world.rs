@@ -113,7 +113,7 @@ pub(crate) struct World {
     wiped_until: u64,
     retained: Option<(Nonce, Vec<EpochId>)>,
     /// Answers in the kit's session at the broker.
-    kept: Vec<Box<wire::Answer>>,
+    kept: Vec<wire::Answer>,
     snapshots: VecDeque<ModelCentre>,
     ever_settled: HashSet<Key>,
     appends_until: Moment,
@@ -331,7 +331,7 @@ impl World {
             Next::Answer(answer) if self.line.as_ref().is_some_and(|line| line.up) => {
                 self.planner.handle(Event::Answer(&answer), self.now);
             }
-            Next::Answer(answer) => self.kept.push(answer),
+            Next::Answer(answer) => self.kept.push(*answer),
             Next::CentreState(online) => {
                 self.centre_counter += 1;
                 let counter = self.centre_counter;
@@ -481,7 +481,7 @@ impl World {
         // What the broker kept in the kit's session comes now, or a little later.
         for answer in std::mem::take(&mut self.kept) {
             let wait = Duration::from_millis(self.rng.u64(0..8000));
-            self.after(wait, Next::Answer(answer));
+            self.after(wait, Next::Answer(Box::new(answer)));
         }
         self.planner.handle(Event::Up(Broker { nonce, receive_maximum, packet_octets_max }), self.now);
     }

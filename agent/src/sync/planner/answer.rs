@@ -82,14 +82,18 @@ impl Planner {
     fn is_of_this_store(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> bool {
         let known = settled.ranges().last().map_or(settled.settled_upto(), |range| range.last);
         let Some((next, marked)) = self.lane_plan(epoch, lane, |plan| (plan.next(), plan.rolled_back())) else { return false };
-        if known < next {
-            return !marked;
+        if known >= next {
+            self.store_is_older(epoch, lane, known);
         }
-        if !marked {
-            self.lane_plan(epoch, lane, super::lane::LanePlan::mark_rolled_back);
-            self.queue.push_back(Action::Alarm(Trouble::StoreOlderThanCentre { epoch, lane, known, next }));
-        }
-        false
+        known < next && !marked
+    }
+
+    /// Nothing of this lane is settled by the centre any more, and a person is told once.
+    pub(super) fn store_is_older(&mut self, epoch: EpochId, lane: Lane, known: u64) {
+        let first = self.lane_plan(epoch, lane, |plan| (!plan.rolled_back()).then(|| plan.next()));
+        let Some(Some(next)) = first else { return };
+        self.lane_plan(epoch, lane, super::lane::LanePlan::mark_rolled_back);
+        self.queue.push_back(Action::Alarm(Trouble::StoreOlderThanCentre { epoch, lane, known, next }));
     }
 
     fn take_reject(&mut self, reject: &wire::Reject) {

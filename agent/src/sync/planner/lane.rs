@@ -285,12 +285,11 @@ impl LanePlan {
         self.dirty = self.dirty.max(Dirty::Settle);
     }
 
-    /// The centre's database knows this and no more.
+    /// The centre's database knows this and no more. The store is told in any case: what it was told before may have been
+    /// taken back by a cut.
     pub(super) fn reset(&mut self, known: Settlement) {
-        if self.settled != known {
-            self.settled = known;
-            self.dirty = Dirty::Reset;
-        }
+        self.settled = known;
+        self.dirty = Dirty::Reset;
         self.rewind();
     }
 

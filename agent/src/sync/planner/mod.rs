@@ -76,8 +76,10 @@ pub struct Ticket(pub u64);
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// The store's epochs, oldest first: at the start and after every commit.
+    /// The store's epochs, oldest first: at the start and after every commit; none while it is being opened.
     Shelf(&'a [EpochView]),
+    /// The store did not give this number under the run that the centre names: nothing was settled.
+    Foreign(EpochId, Lane, u64),
     /// Devices or another part of `state` changed.
     StateChanged,
     /// A network interface came up: the way may be open again.
@@ -222,13 +224,13 @@ pub struct Send {
 pub enum Trouble {
     /// The centre holds other octets under this key.
     Conflict(EpochId, Lane, u64),
-    /// The centre knows numbers that this store has not given yet: the store is older than it was.
+    /// The centre knows a number that this store did not give, or not under that run: the store is older than it was.
     StoreOlderThanCentre {
         /// The epoch.
         epoch: EpochId,
         /// The lane.
         lane: Lane,
-        /// The highest number that the centre knows.
+        /// That number.
         known: u64,
         /// The number that this store gives next.
         next: u64,
@@ -252,8 +254,8 @@ impl fmt::Display for Trouble {
             }
             Self::StoreOlderThanCentre { epoch, lane, known, next } => write!(
                 f,
-                "the centre knows {epoch}/{lane} up to {known}, this store gives {next} next: the store was rolled back, nothing of \
-                 it is settled"
+                "number {known} of {epoch}/{lane} at the centre is not this store's, which gives {next} next: the store was rolled \
+                 back, nothing of it is settled any more"
             ),
             Self::Rejected(epoch, lane, seq, reason) => {
                 write!(f, "the centre refused {epoch}/{lane}/{seq} for good ({reason}): quarantined")
@@ -380,6 +382,7 @@ impl Planner {
         self.now = self.now.max(now);
         match event {
             Event::Shelf(epochs) => self.take_shelf(epochs),
+            Event::Foreign(epoch, lane, seq) => self.store_is_older(epoch, lane, seq),
             Event::StateChanged => self.want_state(),
             Event::InterfaceUp => self.interface_up(),
             Event::Up(broker) => self.up(broker),
@@ -509,6 +512,9 @@ impl Planner {
     }
 
     fn take_shelf(&mut self, views: &[EpochView]) {
+        if views.is_empty() {
+            return;
+        }
         let old = !self.shelf_seen;
         let mut known = std::mem::take(&mut self.epochs);
         let before = known.len();

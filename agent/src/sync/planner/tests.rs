@@ -252,6 +252,31 @@ fn i2_a_centre_that_knows_numbers_to_come_settles_nothing_and_a_person_is_told()
 }
 
 #[test]
+fn i2_a_number_under_another_run_settles_nothing_more_and_a_person_is_told_once() {
+    let mut bench = Bench::connected([1, 6, 1, 1]);
+    bench.settled([0; 4]);
+    bench.tell(Event::Foreign(EPOCH, Lane::Vitals, 2));
+    bench.tell(Event::Foreign(EPOCH, Lane::Vitals, 3));
+    let told = bench.actions.iter().filter(|action| matches!(action, Action::Alarm(Trouble::StoreOlderThanCentre { .. })));
+    assert_eq!(told.count(), 1);
+    bench.ack(Lane::Vitals, 5);
+    assert_eq!(bench.planner.settled(EPOCH, Lane::Vitals), Some(&Settlement::default()));
+}
+
+#[test]
+fn nothing_is_planned_before_the_store_is_open_and_what_is_in_it_then_is_backlog() {
+    let mut bench = Bench::with_epochs(vec![]);
+    assert!(!bench.has(&Action::Connect));
+    bench.epochs = vec![epoch(EPOCH, true, [1, 40, 1, 1])];
+    bench.shelf();
+    bench.up();
+    assert_eq!(bench.sends[0].before, 40);
+    bench.epochs = vec![];
+    bench.shelf();
+    assert!(bench.planner.settled(EPOCH, Lane::Vitals).is_some(), "a store that is opened again is not an empty one");
+}
+
+#[test]
 fn entries_for_what_the_kit_does_not_hold_are_ignored_and_counted() {
     let mut bench = Bench::connected([1, 6, 1, 1]);
     bench.settled([0; 4]);
