@@ -17,7 +17,7 @@ use std::time::Duration;
 use kit_protocol::uplink::id::Lane;
 use world::{Faults, World};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 240;
 
 fn run(seed: u64, faults: Faults) -> World {
     let outcome = std::panic::catch_unwind(|| {

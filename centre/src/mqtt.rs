@@ -176,8 +176,7 @@ impl Link {
             signing: self.config.signing.clone(),
             counter: self.next_counter,
         };
-        self.next_counter += COUNTERS_PER_CONNECTION;
-        let options = options(&self.config, announcer.will(self.next_counter - 1));
+        let options = options(&self.config, announcer.will(self.next_counter + COUNTERS_PER_CONNECTION - 1));
         let (client, events) = AsyncClient::new(options, REQUESTS_MAX);
         let mut connection = Connection { client, events, announcer: Some(announcer), packet_octets_max: MESSAGE_OCTETS_MAX };
         let mut announcing = None;
@@ -222,6 +221,8 @@ impl Link {
         connack: &ConnAck,
     ) -> Result<Option<tokio::task::JoinHandle<()>>, Ended> {
         info!(session_present = connack.session_present, "connected to the broker");
+        // Only a connection that came about has left a will, and announces.
+        self.next_counter += COUNTERS_PER_CONNECTION;
         if let Some(limit) = connack.properties.as_ref().and_then(|properties| properties.max_packet_size) {
             connection.packet_octets_max = usize::try_from(limit).unwrap_or(usize::MAX).min(MESSAGE_OCTETS_MAX);
         }

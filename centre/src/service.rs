@@ -38,7 +38,7 @@ pub enum RunError {
 /// Errors: only what keeps it from starting, and the end of its ingest thread; a broker that is away is waited for.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let mut store = Store::open(&config.database)?;
-    let first_counter = store.reserve_counters()?;
+    let first_counter = store.reserve_counters(clock::wall())?;
     let intake = Intake::new(store, config.kits.clone(), config.signing.clone())?;
     let (deliver, inbox) = mpsc::channel(INBOX_MESSAGES_MAX);
     let (reply, replies) = mpsc::channel(INBOX_MESSAGES_MAX);

@@ -29,7 +29,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Different findings that the audit keeps; further ones are counted together.
 const AUDIT_ROWS_MAX: i64 = 100_000;
 /// Counters that one opening of the database reserves for signed announcements.
-const COUNTERS_PER_OPENING: i64 = 1 << 40;
+const COUNTERS_PER_OPENING: i64 = 1 << 36;
 /// Spans that an answer needs: the prefix, and as many ranges as it may name.
 const SPANS_PER_ANSWER_MAX: i64 = 65;
 /// No limit, as SQLite writes it.
@@ -121,11 +121,12 @@ impl Store {
     }
 
     /// Reserves a block of counters that no opening before has used, and gives the first.
-    pub fn reserve_counters(&mut self) -> Result<u64, StoreError> {
-        let query = "INSERT INTO meta (name, value) VALUES ('counter', ?1)
-                     ON CONFLICT (name) DO UPDATE SET value = value + ?1 RETURNING value - ?1 + 1";
-        let first: i64 = self.connection.query_row(query, [COUNTERS_PER_OPENING], |row| row.get(0))?;
-        u64::try_from(first).map_err(|_| StoreError::Unreadable("the counter"))
+    ///
+    /// They follow the wall clock where it is ahead, so that a database made anew goes on above what was announced before.
+    pub fn reserve_counters(&mut self, now: WallTime) -> Result<u64, StoreError> {
+        let query = "INSERT INTO meta (name, value) VALUES ('counter', max(0, ?2) + ?1)
+                     ON CONFLICT (name) DO UPDATE SET value = max(value, ?2) + ?1 RETURNING value - ?1 + 1";
+        number(self.connection.query_row(query, [COUNTERS_PER_OPENING, now.0], |row| row.get(0))?)
     }
 
     /// Begins a group. What is not committed is as if it had never been.

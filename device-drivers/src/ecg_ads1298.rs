@@ -41,8 +41,10 @@ pub const DRIVER: Driver = Driver {
 pub struct Meaning {
     /// Conversions a second.
     pub rate_hz: u16,
-    /// What one digit is worth, uV.
+    /// What one digit is worth.
     pub scale: Decimal,
+    /// In which unit: UCUM.
+    pub unit: &'static str,
     /// The leads of the first channels.
     pub leads: Vec<Lead>,
 }
@@ -206,7 +208,7 @@ impl Ecg {
 
     fn header(&mut self, header: &Header) {
         if let Some(scale) = header.scale() {
-            self.meaning(Meaning { rate_hz: header.rate_hz, scale, leads: header.leads.clone() });
+            self.meaning(Meaning { rate_hz: header.rate_hz, scale, unit: "uV", leads: header.leads.clone() });
         }
     }
 
@@ -281,7 +283,7 @@ impl Ecg {
         self.recordings += 1;
         let number = self.recordings;
         let rate = Rate { samples: meaning.rate_hz.into(), seconds: 1 };
-        let channel = |lead: &Lead| Channel { code: lead.mdc(), scale: meaning.scale, unit: "uV", filter: "" };
+        let channel = |lead: &Lead| Channel { code: lead.mdc(), scale: meaning.scale, unit: meaning.unit, filter: "" };
         let channels = meaning.leads.iter().map(channel).collect();
         self.outputs.begin(number, RecordingHead { kind: Kind::Ecg, channels, rate, continuous: true });
         let wave = Wave::new(meaning.leads.len(), rate, BLOCK);

@@ -39,6 +39,8 @@ pub const DRIVER: Driver = Driver {
     session: |start| Box::new(Oximeter::new(start)),
 };
 
+/// Octets that the device sends in a second.
+pub(crate) const OCTETS_PER_SECOND: u64 = 5 * FRAMES_PER_SECOND as u64;
 /// One reading every so long, where the configuration does not say.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Signal in one block.

@@ -69,10 +69,10 @@ struct Asked {
 #[derive(Debug, clap::Args)]
 struct AgentPlace {
     /// The agent's socket.
-    #[arg(long, default_value = SOCKET)]
+    #[arg(long, global = true, default_value = SOCKET)]
     socket: PathBuf,
     /// Take the socket from this configuration file.
-    #[arg(long, conflicts_with = "socket")]
+    #[arg(long, global = true, conflicts_with = "socket")]
     config: Option<PathBuf>,
 }
 

@@ -105,7 +105,7 @@ impl Epoch {
         self.append_with(Commit::default(), group)
     }
 
-    fn append_with(&mut self, mut commit: Commit, group: &[NewRecord]) -> Result<Vec<Appended>, StoreError> {
+    pub(super) fn append_with(&mut self, mut commit: Commit, group: &[NewRecord]) -> Result<Vec<Appended>, StoreError> {
         let Some((run_index, run)) = self.run else { return Err(StoreError::Broken("no run was drawn".into())) };
         if self.closed {
             return Err(StoreError::Broken(format!("epoch {} is closed", self.id)));

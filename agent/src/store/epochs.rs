@@ -246,7 +246,7 @@ impl Store {
     }
 
     /// Hands on to `next` what passes from epoch to epoch, and closes the open one, unless it is the `none` epoch that rests.
-    fn close_for(&mut self, next: &Epoch, reason: EpochReason) -> Result<Summary, StoreError> {
+    pub(super) fn close_for(&mut self, next: &Epoch, reason: EpochReason) -> Result<Summary, StoreError> {
         next.take_carried(&self.open.carried()?)?;
         if self.open.about.assignment.is_some() || next.about.assignment.is_none() {
             self.open.close(reason)?;
@@ -264,8 +264,18 @@ impl Store {
         fs::remove_dir_all(&dir).map_err(|error| disk_error("an epoch that was never used", &error))
     }
 
+    #[cfg(test)]
+    pub(super) fn open_for_test(&mut self) -> &mut Epoch {
+        &mut self.open
+    }
+
+    #[cfg(test)]
+    pub(super) fn rest_for_test(&mut self) {
+        self.rest().expect("the draining epoch rests");
+    }
+
     /// An epoch for `assignment` that takes appends as soon as it is pointed to: the resting `none` epoch, or a fresh one.
-    fn successor(&mut self, assignment: Option<&str>, reason: EpochReason) -> Result<Epoch, StoreError> {
+    pub(super) fn successor(&mut self, assignment: Option<&str>, reason: EpochReason) -> Result<Epoch, StoreError> {
         let resting_none = self.resting.iter().find(|(_, one)| one.about.assignment.is_none()).map(|(id, _)| *id);
         if let (None, Some(id), true) = (assignment, resting_none, reason != EpochReason::RolledBack) {
             let about = self.resting.get(&id).ok_or(StoreError::NoEpoch(id))?.about.clone();

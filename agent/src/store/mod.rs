@@ -20,6 +20,8 @@ mod reading;
 pub mod seal;
 mod segments;
 mod sled;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 
 pub use epochs::{FREE_FLOOR_OCTETS, Options, StampSource, Store};

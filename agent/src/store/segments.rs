@@ -273,7 +273,7 @@ mod tests {
         let one = files.push(RUN, place(1), b"sealed one").unwrap();
         let two = files.push(RUN, place(2), b"sealed two").unwrap();
         let extent = commit(&mut files);
-        fs::File::options().write(true).open(dir.path().join("wp-000001")).unwrap().set_len(extent.end - 3).unwrap();
+        File::options().write(true).open(dir.path().join("wp-000001")).unwrap().set_len(extent.end - 3).unwrap();
         let mut files = SegmentFiles::open(dir.path(), Class::PlanWaveform, Some(extent)).unwrap();
         assert!(files.read(one, RUN, place(1)).is_some());
         assert_eq!(files.read(two, RUN, place(2)), None);

@@ -432,3 +432,243 @@ impl<O: Outbox, F: FnMut() -> Result<O, StoreError>> Worker<O, F> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use kit_protocol::uplink::wire::EpochReason;
+    use kit_protocol::uplink::wire::record::Content;
+
+    use super::super::conformance::{ALL, options};
+    use super::super::memory::{Disk, Fail, MemoryOutbox};
+    use super::*;
+
+    fn draft(n: u64) -> Draft {
+        let event = wire::DeviceEvent { what: "connected".into(), count: n, ..Default::default() };
+        Draft {
+            lane: Lane::Vitals,
+            class: Class::Value,
+            boottime_ns: n,
+            clock: wire::Clock { boot_id: vec![7; 16], ..Default::default() },
+            device: None,
+            driver: None,
+            from_clock: None,
+            content: Content::DeviceEvent(event),
+            origin: None,
+            marks: Vec::new(),
+        }
+    }
+
+    /// Counts commits and can be made to fail.
+    struct Counted {
+        inner: MemoryOutbox,
+        commits: Arc<AtomicUsize>,
+    }
+
+    impl Outbox for Counted {
+        fn append(&mut self, group: &[NewRecord]) -> Result<Vec<Appended>, StoreError> {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.inner.append(group)
+        }
+        fn define(&mut self, what: &wire::definition::What) -> u32 {
+            self.inner.define(what)
+        }
+        fn read(&mut self, epoch: EpochId, lane: Lane, from: u64, limit: ReadLimit) -> Result<Chunk, StoreError> {
+            self.inner.read(epoch, lane, from, limit)
+        }
+        fn settle(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
+            self.inner.settle(epoch, lane, settled)
+        }
+        fn reset_settled(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
+            self.inner.reset_settled(epoch, lane, settled)
+        }
+        fn quarantine(&mut self, epoch: EpochId, lane: Lane, seq: u64, reason: &str) -> Result<(), StoreError> {
+            self.inner.quarantine(epoch, lane, seq, reason)
+        }
+        fn quarantined(&self) -> Vec<(EpochId, Lane, u64, String)> {
+            self.inner.quarantined()
+        }
+        fn read_local(&mut self, epoch: EpochId, lane: Lane, from: u64, limit: ReadLimit) -> Result<Chunk, StoreError> {
+            self.inner.read_local(epoch, lane, from, limit)
+        }
+        fn sealed_under(&mut self, epoch: EpochId, lane: Lane, seq: u64) -> Result<Option<RunId>, StoreError> {
+            self.inner.sealed_under(epoch, lane, seq)
+        }
+        fn epochs(&self) -> Vec<EpochView> {
+            self.inner.epochs()
+        }
+        fn switch_epoch(&mut self, assignment: Option<&str>, reason: EpochReason) -> Result<EpochId, StoreError> {
+            self.inner.switch_epoch(assignment, reason)
+        }
+        fn open_epoch(&self) -> (EpochId, Option<&str>) {
+            self.inner.open_epoch()
+        }
+        fn flush(&mut self) -> Result<(), StoreError> {
+            self.inner.flush()
+        }
+        fn mark(&self, key: &str) -> Option<Vec<u8>> {
+            self.inner.mark(key)
+        }
+        fn run(&self) -> RunId {
+            self.inner.run()
+        }
+    }
+
+    fn start(disk: &Arc<Mutex<Disk>>) -> (StoreHandle, Arc<AtomicUsize>) {
+        let commits = Arc::new(AtomicUsize::new(0));
+        let (disk, counter) = (Arc::clone(disk), Arc::clone(&commits));
+        let open = move || Ok(Counted { inner: MemoryOutbox::open(&disk), commits: Arc::clone(&counter) });
+        (StoreHandle::start_with(open).unwrap(), commits)
+    }
+
+    async fn records(store: &StoreHandle) -> usize {
+        let mut view = store.view();
+        let epoch = view.wait_for(|view| !view.epochs.is_empty()).await.unwrap().epochs.last().unwrap().epoch;
+        let mut count = 0;
+        let mut from = 1;
+        loop {
+            let chunk = store.read(epoch, Lane::Vitals, from, ALL).await.unwrap();
+            if chunk.records.is_empty() {
+                return count;
+            }
+            count += chunk.records.len();
+            from = chunk.next;
+        }
+    }
+
+    #[tokio::test]
+    async fn i1_who_appends_is_answered_with_the_number_of_a_record_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StoreHandle::start(options(dir.path())).unwrap();
+        for n in 1..=5 {
+            let Appended::New { seq, .. } = store.append(draft(n)).await.unwrap() else { panic!("known") };
+            assert_eq!(seq, n);
+        }
+        assert_eq!(records(&store).await, 5);
+        store.close().await.unwrap();
+        assert!(matches!(store.append(draft(6)).await, Err(StoreError::Broken(_))), "closed");
+        let again = StoreHandle::start(options(dir.path())).unwrap();
+        assert_eq!(records(&again).await, 5);
+    }
+
+    #[tokio::test]
+    async fn many_callers_share_commits_and_each_gets_a_number_of_its_own() {
+        let (store, commits) = start(&Arc::default());
+        let callers: Vec<_> = (0..300)
+            .map(|n| {
+                let store = store.clone();
+                tokio::spawn(async move { store.append(draft(n)).await.unwrap() })
+            })
+            .collect();
+        let mut numbers = BTreeSet::new();
+        for caller in callers {
+            let Appended::New { seq, .. } = caller.await.unwrap() else { panic!("known") };
+            assert!(numbers.insert(seq));
+        }
+        assert_eq!(numbers, (1..=300).collect());
+        assert!(commits.load(Ordering::Relaxed) < 150, "{commits:?} commits of 300 records");
+    }
+
+    #[tokio::test]
+    async fn the_view_shows_a_record_before_its_caller_is_answered() {
+        let (store, _) = start(&Arc::default());
+        let view = store.view();
+        for n in 1..=20 {
+            store.append(draft(n)).await.unwrap();
+            let shown = view.borrow().epochs.last().unwrap().lanes[Lane::Vitals.index()].next;
+            assert_eq!(shown, n + 1);
+        }
+        assert_eq!(view.borrow().trouble, None);
+    }
+
+    #[tokio::test]
+    async fn one_record_past_its_bound_does_not_take_the_others_of_its_group_with_it() {
+        let (store, _) = start(&Arc::default());
+        let refusal = wire::Refusal { octets: vec![0; 8_000], ..Default::default() };
+        let big = Draft { content: Content::Refusal(refusal), ..draft(1) };
+        let (first, refused, last) = tokio::join!(store.append(draft(1)), store.append(big), store.append(draft(2)));
+        assert!(matches!(refused, Err(StoreError::TooBig { .. })));
+        assert!(first.is_ok() && last.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_in_the_view_and_forgotten_when_there_is_room() {
+        let disk = Arc::<Mutex<Disk>>::default();
+        let (store, _) = start(&disk);
+        store.append(draft(1)).await.unwrap();
+        disk.lock().unwrap().full = true;
+        assert!(matches!(store.append(draft(2)).await, Err(StoreError::Full(_))));
+        assert!(store.view().borrow().trouble.as_deref().unwrap().contains("no room"));
+        assert_eq!(records(&store).await, 1, "reading goes on");
+        disk.lock().unwrap().full = false;
+        store.append(draft(2)).await.unwrap();
+        assert_eq!(store.view().borrow().trouble, None);
+    }
+
+    #[tokio::test]
+    async fn i1_a_commit_that_failed_is_not_told_as_stored_and_one_that_reached_the_disk_is_not_doubled() {
+        for (fail, stored) in [(Fail::Before, false), (Fail::After, true), (Fail::Panic, false)] {
+            let disk = Arc::<Mutex<Disk>>::default();
+            let (store, _) = start(&disk);
+            store.append(draft(1)).await.unwrap();
+            tokio::time::sleep(REOPEN_DELAY + Duration::from_millis(50)).await;
+            disk.lock().unwrap().fail_next_commit = Some(fail);
+            let answer = store.append(draft(2)).await;
+            assert_eq!(answer.is_ok(), stored, "{fail:?}: {answer:?}");
+            assert_eq!(records(&store).await, if stored { 2 } else { 1 });
+            store.append(draft(3)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn every_request_is_answered_while_the_store_does_not_open_and_it_opens_by_itself_later() {
+        let disk = Arc::<Mutex<Disk>>::default();
+        let read_only = Arc::new(AtomicBool::new(true));
+        let seen = Arc::clone(&read_only);
+        let store = StoreHandle::start_with(move || match seen.load(Ordering::Relaxed) {
+            true => Err(StoreError::Broken("the disk is read-only".into())),
+            false => Ok(MemoryOutbox::open(&disk)),
+        })
+        .unwrap();
+        let epoch = EpochId([1; 16]);
+        assert!(store.append(draft(1)).await.is_err());
+        assert!(store.read(epoch, Lane::Vitals, 1, ALL).await.is_err());
+        assert!(store.read_local(epoch, Lane::Vitals, 1, ALL).await.is_err());
+        assert!(store.settle(epoch, Lane::Vitals, Settlement::default()).await.is_err());
+        assert!(store.reset_settled(epoch, Lane::Vitals, Settlement::default()).await.is_err());
+        assert!(store.quarantine(epoch, Lane::Vitals, 1, "x").await.is_err());
+        assert!(store.switch_epoch(None, EpochReason::AssignmentEnd).await.is_err());
+        assert!(store.mark("x").await.is_err());
+        let mut view = store.view();
+        assert!(view.borrow().trouble.as_deref().unwrap().contains("read-only"));
+        read_only.store(false, Ordering::Relaxed);
+        view.wait_for(|view| view.trouble.is_none()).await.unwrap();
+        store.append(draft(1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn i4_what_was_asked_before_a_switch_goes_into_the_epoch_before_it() {
+        let (store, _) = start(&Arc::default());
+        let append = |n| store.append(draft(n));
+        let switch = store.switch_epoch(Some("A-1"), EpochReason::AssignmentStart);
+        let (before, opened, after) = tokio::join!(append(1), switch, append(2));
+        let epoch = |appended: Result<Appended, StoreError>| match appended.unwrap() {
+            Appended::New { epoch, .. } => epoch,
+            Appended::Known => panic!("known"),
+        };
+        assert_ne!(epoch(before), opened.clone().unwrap());
+        assert_eq!(epoch(after), opened.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_thread_ends_when_the_last_handle_is_dropped() {
+        let (store, _) = start(&Arc::default());
+        store.append(draft(1)).await.unwrap();
+        let mut view = store.view();
+        drop(store);
+        while view.changed().await.is_ok() {}
+    }
+}

@@ -22,8 +22,10 @@ use super::shelf::ModelShelf;
 const TOPIC_OCTETS: usize = 32;
 /// Actions for one event: a planner that asks for more goes round in circles.
 const ACTIONS_MAX: usize = 20_000;
-/// After the last fault the world must be at rest within this.
-const REST_WITHIN: Duration = Duration::from_secs(3600);
+/// After the last fault the centre must acknowledge something within this (I10).
+const RECOVER_WITHIN: Duration = Duration::from_secs(120);
+/// And the world must be at rest within this, on the slowest link.
+const REST_WITHIN: Duration = Duration::from_secs(900);
 
 /// What may go wrong.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,6 +87,7 @@ struct Line {
     nonce: Nonce,
     receive_maximum: u16,
     packet_octets_max: Option<usize>,
+    up: bool,
     free_at: Moment,
     /// Publishes without a PUBACK: octets (0 for `state`), urgent, alone.
     on_wire: BTreeMap<Ticket, (usize, bool, bool)>,
@@ -109,6 +112,8 @@ pub(crate) struct World {
     subscribed: bool,
     wiped_until: u64,
     retained: Option<(Nonce, Vec<EpochId>)>,
+    /// Answers in the kit's session at the broker.
+    kept: Vec<Box<wire::Answer>>,
     snapshots: VecDeque<ModelCentre>,
     ever_settled: HashSet<Key>,
     appends_until: Moment,
@@ -193,6 +198,7 @@ impl World {
             subscribed: true,
             wiped_until: 0,
             retained: None,
+            kept: Vec::new(),
             snapshots: VecDeque::new(),
             ever_settled: HashSet::new(),
             appends_until: now,
@@ -241,11 +247,26 @@ impl World {
             if said && self.now > self.appends_until && self.centre_online && self.network && self.shelf.at_rest() {
                 break;
             }
-            let deadline = self.appends_until.max(self.last_fault) + REST_WITHIN;
+            let calm = self.calm_from();
+            let recovered = self.now <= calm + RECOVER_WITHIN
+                || self.planner.overview().last_acknowledged.is_some_and(|when| when >= calm)
+                || self.shelf.at_rest();
+            assert!(recovered, "not recovered: {:?}", self.planner.overview());
+            let deadline = calm + REST_WITHIN;
             assert!(self.now < deadline, "not at rest: {:?}, {:?}", self.planner.overview(), self.shelf.views());
             self.step(deadline);
         }
         self.settle_accounts();
+    }
+
+    /// When nothing is appended and nothing breaks any more.
+    fn calm_from(&self) -> Moment {
+        self.appends_until.max(self.last_fault)
+    }
+
+    /// Whether messages are lost, late or repeated now.
+    fn messages(&self) -> bool {
+        self.faults.messages && self.now <= self.calm_from()
     }
 
     /// For a while, whatever is left then.
@@ -307,7 +328,10 @@ impl World {
             Next::AtBroker(line, ticket, publish) if self.is_line(line) => self.at_broker(line, ticket, publish),
             Next::Puback(line, ticket, taken) if self.is_line(line) => self.puback(ticket, taken),
             Next::AtCentre(publish) => self.at_centre(publish),
-            Next::Answer(answer) => self.planner.handle(Event::Answer(&answer), self.now),
+            Next::Answer(answer) if self.line.as_ref().is_some_and(|line| line.up) => {
+                self.planner.handle(Event::Answer(&answer), self.now);
+            }
+            Next::Answer(answer) => self.kept.push(answer),
             Next::CentreState(online) => {
                 self.centre_counter += 1;
                 let counter = self.centre_counter;
@@ -429,12 +453,13 @@ impl World {
         self.lines += 1;
         let mut nonce = Nonce([0; 8]);
         nonce.0[..4].copy_from_slice(&self.lines.to_be_bytes());
-        let small = self.faults.messages && self.rng.u8(0..3) == 0;
+        let small = self.messages() && self.rng.u8(0..3) == 0;
         self.line = Some(Line {
             id: self.lines,
             nonce,
             receive_maximum: if small { self.rng.u16(6..30) } else { 65_535 },
             packet_octets_max: small.then(|| self.rng.usize(16_384..40_000)),
+            up: false,
             free_at: self.now,
             on_wire: BTreeMap::new(),
         });
@@ -449,9 +474,15 @@ impl World {
     }
 
     fn line_up(&mut self, id: u32) {
-        let Some(line) = self.line.as_ref().filter(|line| line.id == id) else { return };
+        let Some(line) = self.line.as_mut().filter(|line| line.id == id) else { return };
+        line.up = true;
         let Line { nonce, receive_maximum, packet_octets_max, .. } = *line;
         self.recent.clear();
+        // What the broker kept in the kit's session comes now, or a little later.
+        for answer in std::mem::take(&mut self.kept) {
+            let wait = Duration::from_millis(self.rng.u64(0..8000));
+            self.after(wait, Next::Answer(answer));
+        }
         self.planner.handle(Event::Up(Broker { nonce, receive_maximum, packet_octets_max }), self.now);
     }
 
@@ -516,7 +547,7 @@ impl World {
         if let Publish::State(nonce, epochs) = &publish {
             self.retained = Some((*nonce, epochs.clone()));
         }
-        let lose = self.faults.messages && matches!(publish, Publish::Batch(_)) && self.rng.u16(0..600) == 0;
+        let lose = self.messages() && matches!(publish, Publish::Batch(_)) && self.rng.u16(0..600) == 0;
         self.seen[5] += u64::from(lose);
         if !lose {
             let late = self.jitter();
@@ -529,7 +560,7 @@ impl World {
 
     /// From the broker to the centre, sometimes twice; kept while the centre is away.
     fn forward(&mut self, publish: Publish) {
-        let copies = 1 + usize::from(self.faults.messages && self.rng.u8(0..20) == 0);
+        let copies = 1 + usize::from(self.messages() && self.rng.u8(0..20) == 0);
         for _ in 0..copies {
             let wait = if self.faults.messages { self.rng.u64(1..30) } else { 10 };
             self.after(Duration::from_millis(wait), Next::AtCentre(publish.clone()));
@@ -537,11 +568,7 @@ impl World {
     }
 
     fn jitter(&mut self) -> Duration {
-        if self.faults.messages && self.rng.u8(0..10) == 0 {
-            Duration::from_millis(self.rng.u64(0..3000))
-        } else {
-            Duration::ZERO
-        }
+        if self.messages() && self.rng.u8(0..10) == 0 { Duration::from_millis(self.rng.u64(0..3000)) } else { Duration::ZERO }
     }
 
     fn puback(&mut self, ticket: Ticket, taken: Taken) {
@@ -594,11 +621,11 @@ impl World {
     }
 
     fn answer(&mut self, answer: wire::Answer, droppable: bool) {
-        if droppable && self.faults.messages && self.rng.u8(0..30) == 0 {
+        if droppable && self.messages() && self.rng.u8(0..30) == 0 {
             self.seen[4] += 1;
             return;
         }
-        let copies = 1 + usize::from(self.faults.messages && self.rng.u8(0..15) == 0);
+        let copies = 1 + usize::from(self.messages() && self.rng.u8(0..15) == 0);
         for _ in 0..copies {
             let wait = self.rtt / 2 + self.jitter();
             self.after(wait, Next::Answer(Box::new(answer.clone())));
@@ -632,6 +659,7 @@ impl World {
                 self.wiped_until =
                     self.things.values().filter(|next| matches!(next, Next::AtCentre(_))).count().try_into().unwrap();
                 self.retained = None;
+                self.kept.clear();
                 self.cut();
             }
             Fault::Restore => self.restore(),
@@ -643,6 +671,9 @@ impl World {
             Fault::NetworkGone => {
                 self.network = false;
                 self.cut();
+                if self.rng.bool() {
+                    self.restore();
+                }
                 let wait = Duration::from_secs(self.rng.u64(5..200));
                 self.last_fault = self.last_fault.max(self.now + wait);
                 self.after(wait, Next::NetworkBack);

@@ -39,7 +39,7 @@ pub fn answer_later(batch: &Batch) -> Vec<wire::Answer> {
     let retry_after = Some(RETRY_DATABASE);
     let entries = batch.entries.iter();
     let rejections: Vec<_> =
-        entries.map(|entry| Rejection { seq: entry.seq, run: batch.run, reason: RejectReason::Database, retry_after }).collect();
+        entries.map(|entry| Rejection { seq: entry.seq, reason: RejectReason::Database, retry_after }).collect();
     answer_batch(batch, &[], &rejections)
 }
 
@@ -64,7 +64,7 @@ impl Rejection {
             epoch: batch.epoch.0.to_vec(),
             lane: batch.lane.to_wire().into(),
             seq: self.seq,
-            run: self.run.0.to_vec(),
+            run: batch.run.0.to_vec(),
             reason: self.reason.into(),
             retry_after_ms: delay,
         }

@@ -97,8 +97,6 @@ pub enum Effect {
 pub struct Rejection {
     /// Its number.
     pub seq: u64,
-    /// The run of the record that holds this number here: its own, but for a conflict.
-    pub run: RunId,
     /// Why.
     pub reason: RejectReason,
     /// When to try again; `None` is for good.
@@ -128,7 +126,7 @@ pub fn decide(kit: &KitId, batch: &Batch, known: &Known) -> Decision {
     let judge = Judge { kit, known, definitions: definitions(batch, known), redefined };
     let mut origins = known.origins.clone();
     for (index, entry) in batch.entries.iter().enumerate() {
-        let reject = |reason, retry_after| Rejection { seq: entry.seq, run: batch.run, reason, retry_after };
+        let reject = |reason, retry_after| Rejection { seq: entry.seq, reason, retry_after };
         if let Some(standing) = known.numbers.get(&entry.seq) {
             decision.again(entry, standing);
             continue;
@@ -255,7 +253,7 @@ impl Judge<'_> {
 impl Decision {
     /// A number that is settled already came again.
     fn again(&mut self, entry: &Entry, standing: &Standing) {
-        let reject = |reason| Rejection { seq: entry.seq, run: standing.run, reason, retry_after: None };
+        let reject = |reason| Rejection { seq: entry.seq, reason, retry_after: None };
         if standing.digest != entry.digest {
             self.findings.push(Refusal::new(Fault::Conflict, format!("number {} came with other octets", entry.seq)));
             self.rejections.push(reject(RejectReason::Conflict));

@@ -100,11 +100,10 @@ fn i2_the_same_key_with_other_octets_is_a_conflict_and_changes_nothing() {
     let mut centre = TestCentre::new();
     let mut kit = centre.kit();
     centre.take(&kit.vitals(1..=3));
-    let first_run = kit.run;
     kit.run = RunId([2; 8]);
     let answer = centre.answer(&kit.batch(Lane::Vitals, &[(3, reading(99)), (4, reading(4))]));
     assert_eq!(rejects(&answer), [(3, RejectReason::Conflict, true)]);
-    assert_eq!(answer.reject[0].run, first_run.0, "the run that holds the number here");
+    assert_eq!(answer.reject[0].run, kit.run.0, "the run of the record that was sent");
     assert_eq!(settled(&answer), Settlement::upto(4, Some(kit.run)));
     assert_eq!(centre.records()[2].record, reading(3));
     assert_eq!(centre.faults(), ["conflict"]);
@@ -743,8 +742,10 @@ fn a_state_and_the_batch_behind_it_may_come_in_one_group() {
 #[test]
 fn a_counter_is_never_given_twice() {
     let mut centre = TestCentre::new();
-    let first = centre.intake.store().reserve_counters().unwrap();
+    let first = centre.intake.store().reserve_counters(NOW).unwrap();
     centre.restart();
-    let second = centre.intake.store().reserve_counters().unwrap();
-    assert!(first >= 1 && second >= first + (1 << 40));
+    let second = centre.intake.store().reserve_counters(WallTime(0)).unwrap();
+    assert!(first > 0 && second >= first + (1 << 36));
+    let later = WallTime(NOW.0 + (1 << 50));
+    assert_eq!(i64::try_from(centre.intake.store().reserve_counters(later).unwrap()).unwrap(), later.0 + 1);
 }

@@ -232,7 +232,7 @@ fn crc_of(octets: &[u8]) -> u16 {
 
 #[test]
 fn what_the_configuration_assumes_stands_in_for_a_header_that_never_came() {
-    let meaning = Meaning { rate_hz: 250, scale: Decimal::new(1, 0), leads: Lead::EIGHT.to_vec() };
+    let meaning = Meaning { rate_hz: 250, scale: Decimal::new(1, 0), unit: "uV", leads: Lead::EIGHT.to_vec() };
     let script = [Step::Up(vec![Endpoint::SERIAL]), sends(frames(0..10)), Step::Down(DownReason::End)];
     let given = Conversation::play(session_assuming(meaning), &script).unwrap();
     assert_eq!(story(&given), [EIGHT.replace("500", "250").as_str(), "1: 0+10 @0", "end 1"]);

@@ -16,6 +16,8 @@ pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 pub(super) const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// One batch that stays unacknowledged while others pass is sent again ever later, at most after this.
 pub(super) const OVERDUE_AFTER_MAX: Duration = Duration::from_secs(600);
+/// After a silence the centre works off what the broker kept for it, for this long.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 impl Planner {
     /// Takes in a verified answer. Before this connection's `Settled`, and with another nonce, it says nothing.
@@ -161,13 +163,20 @@ impl Planner {
         });
     }
 
-    /// The centre acknowledged something: it is there, and what it did not acknowledge for long is sent again.
+    /// The centre acknowledged something: it is there. After a silence it gets [`GRACE`] for what the broker kept for it;
+    /// what it has not acknowledged by then was lost between them and is sent again.
     fn acknowledged(&mut self) {
         let now = self.now;
         let Link::Up(up) = &mut self.link else { return };
         up.last_ack = now;
+        if up.acks.batches.is_empty() {
+            up.overdue_after = ACK_WAIT_MAX;
+        }
         if up.stall.take().is_some() {
-            self.release_published_before(now - ACK_WAIT_MAX);
+            let overdue_soon = now + GRACE - up.overdue_after;
+            for published in up.acks.batches.values_mut().filter_map(|batch| batch.published.as_mut()) {
+                *published = overdue_soon;
+            }
         }
     }
 

@@ -107,9 +107,15 @@ impl Planner {
         if now < stall.due || stall.probe.is_some_and(|probe| up.wire.holds(probe)) {
             return None;
         }
-        let published = up.acks.batches.iter().filter_map(|(ticket, batch)| Some((batch.published?, *ticket, batch.lane)));
-        let (_, oldest, lane) = published.min()?;
-        let allowance = self.allowance(lane)?;
+        let published = up.acks.batches.iter().filter_map(|(ticket, batch)| Some((batch.published?, *ticket, batch)));
+        let (_, oldest, batch) = published.min_by_key(|(published, ticket, _)| (*published, *ticket))?;
+        // It leaves the ack window for as much as it takes of it: a full one stops no probe.
+        let room = up.wire.room(batch.lane == Lane::Urgent, now)?;
+        let octets = room.octets.min(batch.octets.max(ROOM_OCTETS_MIN));
+        if !room.empty && octets < ROOM_OCTETS_MIN {
+            return None;
+        }
+        let allowance = Allowance { octets, alone: room.empty };
         let batch = self.release(oldest)?;
         let (first, last) = *batch.spans.first()?;
         let ceiling = RETRY_DELAY_FIRST.saturating_mul(1 << stall.attempt.min(6)).min(RETRY_DELAY_MAX);
