@@ -8,14 +8,15 @@ use harness::broker::mosquitto;
 use serde_json::Value;
 
 const DEVICES: [&str; 3] = ["oximeter-nonin", "ecg-ads1298", "pulse-oximeter"];
+/// Long enough for a spot check of the Bluetooth oximeter before, between and after the faults.
 const SECONDS: &str = "45";
 /// How much longer than a kill a missed span may be, and the kill itself.
 const MISSED_SECONDS_MAX: f64 = 1.0 + 6.0;
 
 /// The demo's ledger, and whether it said that all is well.
-fn demo(arguments: &[&str]) -> (Value, bool) {
+fn demo(seconds: &str, arguments: &[&str]) -> (Value, bool) {
     let output = Command::new(env!("CARGO_BIN_EXE_demo"))
-        .args(["--json", "--seed", "7", "--seconds", SECONDS])
+        .args(["--json", "--seed", "7", "--seconds", seconds])
         .args(arguments)
         .stdin(Stdio::null())
         .output()
@@ -52,7 +53,7 @@ fn of_each_device(ledger: &Value) {
 
 #[test]
 fn i2_a_cut_and_a_kill_lose_and_double_nothing_over_the_embedded_broker() {
-    let (ledger, well) = demo(&["--cuts", "1", "--kills", "1"]);
+    let (ledger, well) = demo(SECONDS, &["--cuts", "1", "--kills", "1"]);
     balances(&ledger);
     of_each_device(&ledger);
     assert_eq!((number(&ledger, "cuts"), number(&ledger, "kills")), (1, 1));
@@ -64,7 +65,7 @@ fn i2_a_cut_and_a_kill_lose_and_double_nothing_over_mosquitto() {
     if mosquitto::find().is_none() {
         return harness::skip::skipped("mosquitto", "i2_a_cut_and_a_kill_lose_and_double_nothing_over_mosquitto");
     }
-    let (ledger, well) = demo(&["--cuts", "1", "--kills", "1", "--broker", "mosquitto"]);
+    let (ledger, well) = demo(SECONDS, &["--cuts", "1", "--kills", "1", "--broker", "mosquitto"]);
     balances(&ledger);
     of_each_device(&ledger);
     assert!(well);
@@ -72,7 +73,7 @@ fn i2_a_cut_and_a_kill_lose_and_double_nothing_over_mosquitto() {
 
 #[test]
 fn without_a_fault_nothing_is_missed() {
-    let (ledger, well) = demo(&["--cuts", "0", "--kills", "0", "--seconds", "15", "--devices", "oximeter-nonin"]);
+    let (ledger, well) = demo("15", &["--cuts", "0", "--kills", "0", "--devices", "oximeter-nonin"]);
     balances(&ledger);
     assert_eq!(ledger["missed"], Value::Array(Vec::new()), "{ledger}");
     assert!(well);
