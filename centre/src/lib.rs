@@ -16,6 +16,7 @@ pub mod signature;
 pub mod store;
 
 #[cfg(test)]
+#[path = "tests/fixture.rs"]
 mod fixture;
 
 pub use self::service::{RunError, run};

@@ -24,4 +24,5 @@ pub mod units;
 pub mod uplink;
 
 #[cfg(test)]
+#[path = "tests/vectors.rs"]
 mod vectors;

@@ -8,12 +8,14 @@ mod about;
 mod append;
 mod block;
 #[cfg(test)]
+#[path = "tests/conformance.rs"]
 mod conformance;
 mod epoch;
 pub mod epochs;
 mod files;
 pub mod filing;
 #[cfg(test)]
+#[path = "tests/memory.rs"]
 mod memory;
 pub mod outbox;
 mod reading;
