@@ -108,10 +108,9 @@ pub struct Recorder<S> {
     conversation: Conversation,
     surroundings: S,
     recordings: BTreeMap<u32, Recording>,
-    /// Last durable place of each stream kind before this session, until its first block has been compared with it.
-    before: BTreeMap<Kind, StreamMark>,
-    /// What a hole before a session's first block is called: the agent was down, or the link.
-    hole: MissedReason,
+    /// Where each stream kind broke off, until its next block has been compared with it: in an earlier session, or in a
+    /// recording of this one that ended with samples lost. Beside it what the hole is called.
+    before: BTreeMap<Kind, (StreamMark, MissedReason)>,
     last_record: Option<u64>,
     link_down: bool,
     filings: VecDeque<Filing>,
@@ -156,13 +155,12 @@ impl<S: Surroundings> Recorder<S> {
         last_record: Option<u64>,
         hole: MissedReason,
     ) -> Self {
-        let before = marks.into_iter().filter(|(_, mark)| !mark.ended).collect();
+        let before = marks.into_iter().filter(|(_, mark)| !mark.ended).map(|(kind, mark)| (kind, (mark, hole))).collect();
         Self {
             conversation,
             surroundings,
             recordings: BTreeMap::new(),
             before,
-            hole,
             last_record,
             link_down: false,
             filings: VecDeque::new(),
@@ -287,8 +285,8 @@ impl<S: Surroundings> Recorder<S> {
         };
         let kind = recording.head.kind;
         let hole = recording.next != block.first || recording.lost.is_some();
-        if let Some(mark) = self.before.remove(&kind) {
-            self.missed_before(kind, &mark, block);
+        if let Some((mark, reason)) = self.before.remove(&kind) {
+            self.missed_before(kind, &mark, reason, block);
         } else if hole && (recording.next > 0 || recording.lost.is_some()) {
             self.file_pending(number, 0, false);
             self.missed_within(number, block);
@@ -320,7 +318,12 @@ impl<S: Surroundings> Recorder<S> {
         let frames = recording.pending_frames();
         recording.pending.answers.extend(token.map(|token| (frames, Answer::Stored(token))));
         self.file_pending(number, 0, true);
-        self.recordings.remove(&number);
+        let ended = self.recordings.remove(&number);
+        if let Some(recording) = ended.filter(|recording| recording.lost.is_some()) {
+            // Samples were lost at its end, nobody knows how many: the span closes with the first block of the next one.
+            let mark = recording.lost_from(self.surroundings.clock());
+            self.before.insert(recording.head.kind, (mark, MissedReason::Corrupt));
+        }
     }
 
     /// Files what is pending, in segments of at most 4 s and at most the bound's octets, until `keep` frames are left.
@@ -347,8 +350,8 @@ impl<S: Surroundings> Recorder<S> {
     fn file_packed(&mut self, number: u32, frames: usize, packed: Vec<Vec<u8>>, ends: bool) {
         let clock = self.surroundings.clock();
         let identity = &self.conversation.device.identity;
-        let ended_by_device = ends && !self.link_down;
         let Some(recording) = self.recordings.get_mut(&number) else { return };
+        let ended_by_device = ends && !self.link_down && recording.lost.is_none();
         let mut marks = Vec::new();
         if frames > 0 || ended_by_device {
             let mark = recording.mark(frames, clock, ended_by_device);
@@ -364,8 +367,8 @@ impl<S: Surroundings> Recorder<S> {
         self.filings.push_back(Filing { draft, answers });
     }
 
-    /// A hole between the last durable sample of an earlier session and this first block.
-    fn missed_before(&mut self, kind: Kind, mark: &StreamMark, block: &Block) {
+    /// A hole between a stream's last sample in an earlier session or recording and this first block.
+    fn missed_before(&mut self, kind: Kind, mark: &StreamMark, reason: MissedReason, block: &Block) {
         let counted = match (mark.counter, block.device_counter) {
             (Some(last), Some(first)) if first == last + 1 => return,
             (Some(last), Some(first)) if first > last => Some((last + 1, first - 1)),
@@ -379,7 +382,7 @@ impl<S: Surroundings> Recorder<S> {
             to_boottime_ns: block.received.as_nanos(),
             first: counted.map(|(first, _)| first),
             last: counted.map(|(_, last)| last),
-            reason: self.hole.into(),
+            reason: reason.into(),
             kind: record::kind_to_wire(kind).into(),
         };
         let mut draft = self.draft(Lane::Journal, Class::Value, block.received, Content::Missed(missed));
@@ -486,6 +489,17 @@ impl Recording {
             counter: self.pending.device_counter.map(|counter| counter.saturating_add(last)),
             recording: self.id.0.to_vec(),
             ended,
+        }
+    }
+
+    /// Its last sample, as the beginning of a hole.
+    fn lost_from(&self, clock: wire::Clock) -> StreamMark {
+        StreamMark {
+            clock: Some(clock),
+            boottime_ns: self.last_received.as_nanos(),
+            counter: None,
+            recording: self.id.0.to_vec(),
+            ended: false,
         }
     }
 

@@ -159,6 +159,26 @@ fn i3_a_hole_ends_the_segment_and_is_declared_missed() {
 }
 
 #[test]
+fn samples_lost_at_a_recordings_end_are_missed_up_to_the_next_one() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    recorder.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 500, 1, 8) })));
+    recorder.take(at(1), Err(DriverError::SamplesLost { recording: 1, first: 1_500, count: 0 }));
+    recorder.take(at(1), Ok((Token(2), Output::End { recording: 1 })));
+    let filed = filings(&mut recorder);
+    let mark = StreamMark::decode(filed[0].draft.marks[0].value.as_slice()).unwrap();
+    assert!(segment(&filed[0]).last && !mark.ended, "the recording ends, the stream does not");
+
+    let next = Block { device_counter: Some(7), received: at(5), ..block(0, 500, 1, 8) };
+    recorder.take(at(5), Ok((Token(3), Output::Begin { recording: 2, head: head(1, 500) })));
+    recorder.take(at(5), Ok((Token(4), Output::Samples { recording: 2, block: next })));
+    let filed = filings(&mut recorder);
+    let Content::Missed(missed) = &filed[0].draft.content else { panic!("no Missed") };
+    assert_eq!((missed.from_boottime_ns, missed.to_boottime_ns), (499 * 2_000_000, at(5).as_nanos()));
+    assert_eq!((missed.first, missed.last, missed.reason()), (None, None, MissedReason::Corrupt));
+}
+
+#[test]
 fn i3_after_a_restart_the_first_frame_closes_the_span_from_the_last_durable_one() {
     let mut first = recorder(BTreeMap::new());
     first.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
