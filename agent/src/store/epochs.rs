@@ -40,8 +40,13 @@ use super::sled::{Commit, Database, OpenError};
 
 /// Free octets below which appends are refused, where the configuration says nothing else.
 pub const FREE_FLOOR_OCTETS: u64 = 200 << 20;
-/// Free octets below which nothing at all is written: sled must never meet a full disk, and grows by segments of 512 KiB.
+/// Free octets below which appends are refused whatever the configuration says: sled must never meet a full disk, and its
+/// own thread goes on for a while, by segments of 512 KiB.
+const APPEND_ROOM_OCTETS: u64 = 8 << 20;
+/// Free octets below which the store writes nothing of its own: gaps, cursors, epochs.
 const LAST_ROOM_OCTETS: u64 = 4 << 20;
+/// Free octets below which the store is not opened: recovery writes a snapshot and clears a segment or two.
+const OPEN_ROOM_OCTETS: u64 = 2 << 20;
 /// A commit may take so many times its records' octets of disk: records, pages rewritten with them, segments' ends.
 const ROOM_PER_OCTET: u64 = 4;
 
@@ -78,14 +83,18 @@ impl std::fmt::Debug for Options {
 impl Options {
     /// Refuses an append of `octets` where the disk has no room for it. Making room first comes with the quota.
     pub(crate) fn refuse_without_room(&self, octets: u64) -> Result<(), StoreError> {
-        let needed = self.free_floor.max(LAST_ROOM_OCTETS).saturating_add(octets.saturating_mul(ROOM_PER_OCTET));
+        let needed = self.free_floor.max(APPEND_ROOM_OCTETS).saturating_add(octets.saturating_mul(ROOM_PER_OCTET));
         let room = files::room(&self.dir).map_err(|error| disk_error("statvfs", &error))?;
         if room >= needed { Ok(()) } else { Err(StoreError::Full(format!("{room} octets are free, {needed} are needed"))) }
     }
 
     /// Whether there is room for the store's own small writes.
     pub(crate) fn has_last_room(&self) -> bool {
-        files::room(&self.dir).is_ok_and(|room| room >= LAST_ROOM_OCTETS)
+        self.has_room(LAST_ROOM_OCTETS)
+    }
+
+    fn has_room(&self, octets: u64) -> bool {
+        files::room(&self.dir).is_ok_and(|room| room >= octets)
     }
 
     /// What is said where there is not.
@@ -429,8 +438,8 @@ fn prepare(options: &Options) -> Result<File, StoreError> {
     files::make_directory(&epochs).map_err(|error| disk_error("the store's directory", &error))?;
     let lock = files::lock(&options.dir.join("lock")).map_err(|error| disk_error("lock", &error))?;
     let lock = lock.ok_or_else(|| StoreError::Broken("another process has the store".into()))?;
-    if !options.has_last_room() {
-        return Err(options.full());
+    if !options.has_room(OPEN_ROOM_OCTETS) {
+        return Err(StoreError::Full(format!("fewer than {OPEN_ROOM_OCTETS} octets are free")));
     }
     for name in epoch_names(options)?.iter().filter(|name| name.starts_with(NEW)) {
         fs::remove_dir_all(epochs.join(name)).map_err(|error| disk_error(name, &error))?;

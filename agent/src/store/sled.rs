@@ -18,6 +18,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
@@ -31,6 +32,9 @@ const CACHE_OCTETS: u64 = 1 << 20;
 const SEGMENT_OCTETS: usize = 512 << 10;
 /// How often sled's own thread writes what was not waited for, and collects garbage, milliseconds.
 const BACKGROUND_MS: u64 = 500;
+/// A database that was just dropped is still locked while sled's threads end: it is waited for so many times so long.
+const LOCK_TRIES: u32 = 200;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 /// Too many open files, of the machine and of the process: says nothing about what is on the disk.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
@@ -142,12 +146,7 @@ impl Database {
         let unavailable = |error: io::Error| OpenError::Unavailable(files::disk_error("the database's directory", &error));
         files::make_directory(path).map_err(unavailable)?;
         remove_leftovers(path).map_err(unavailable)?;
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_trees(path)));
-        let database = match opened {
-            Ok(Ok(database)) => database,
-            Ok(Err(error)) => return Err(why_not_open(error)),
-            Err(panic) => return Err(OpenError::Damaged(format!("sled panicked: {}", panic_text(&*panic)))),
-        };
+        let database = Self::open_unlocked(path)?;
         sync_all(path).map_err(unavailable)?;
         if fs::read_dir(path.join("blobs")).map_err(unavailable)?.next().is_some() {
             tracing::error!(database = %path.display(), "a value became a blob file, which no commit makes durable");
@@ -213,6 +212,21 @@ impl Database {
         Ok(pairs.map(|pair| pair.map(to_octets).map_err(|error| broken("read", &error))))
     }
 
+    fn open_unlocked(path: &Path) -> Result<Self, OpenError> {
+        let mut tries = 0;
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| Self::open_trees(path))) {
+                Ok(Ok(database)) => return Ok(database),
+                Ok(Err(error)) if tries < LOCK_TRIES && is_locked(&error) => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_WAIT);
+                }
+                Ok(Err(error)) => return Err(why_not_open(error)),
+                Err(panic) => return Err(OpenError::Damaged(format!("sled panicked: {}", panic_text(&*panic)))),
+            }
+        }
+    }
+
     fn open_trees(path: &Path) -> Result<Self, sled::Error> {
         let config = sled::Config::new()
             .path(path)
@@ -258,17 +272,23 @@ fn sync_all(path: &Path) -> io::Result<()> {
 
 fn why_not_open(error: sled::Error) -> OpenError {
     let text = error.to_string();
+    let is_locked = is_locked(&error);
     let sled::Error::Io(error) = error else { return OpenError::Damaged(text) };
     let is_environment =
         matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::OutOfMemory)
             || error.raw_os_error().is_some_and(|errno| [ENFILE, EMFILE].contains(&errno));
     if files::is_full(&error) {
         OpenError::Unavailable(StoreError::Full(text))
-    } else if is_environment || text.contains("could not acquire lock") {
+    } else if is_environment || is_locked {
         OpenError::Unavailable(StoreError::Broken(text))
     } else {
         OpenError::Damaged(text)
     }
+}
+
+/// sled tells it by its text alone.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 fn broken(what: &str, error: &sled::Error) -> StoreError {

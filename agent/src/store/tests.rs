@@ -378,7 +378,8 @@ fn i1_a_full_disk_refuses_appends_loses_nothing_and_takes_them_again_when_there_
     };
     assert!(matches!(refused, StoreError::Full(_)), "{refused}");
     let fill = disk.0.path().join("fill");
-    fs::write(&fill, vec![0; 2 << 20]).unwrap();
+    let room = super::files::room(&dir).unwrap();
+    fs::write(&fill, vec![0; usize::try_from(room).unwrap() - (1 << 20)]).unwrap();
     let chunk = store.read(epoch, Lane::Vitals, 1, ALL).unwrap();
     assert_eq!(u64::try_from(chunk.records.len()).unwrap(), stored);
     drop(store);
