@@ -63,7 +63,7 @@ pub struct SyncContext<S> {
     pub verifier: Arc<dyn Verifier + Send + Sync>,
     /// Takes assignments whose signature holds, as signed octets.
     pub assignments: mpsc::Sender<Vec<u8>>,
-    /// Told when a network interface comes up.
+    /// Told (`notify_one`) when a network interface comes up.
     pub interface_up: Arc<Notify>,
     /// For jitter only.
     pub jitter_seed: u64,

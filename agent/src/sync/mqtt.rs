@@ -411,6 +411,9 @@ fn by_tls(error: &rustls::Error, host: &str) -> Ended {
 }
 
 fn by_io(error: &io::Error, host: &str) -> Ended {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Ended::Lost(format!("{host} closed the connection"));
+    }
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     of_tls.map_or_else(|| Ended::Lost(format!("no connection to {host}: {error}")), |error| by_tls(error, host))
 }

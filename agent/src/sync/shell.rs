@@ -182,21 +182,26 @@ impl<S: Shelf> Shell<S> {
     fn connect(&mut self) {
         self.disconnect();
         let nonce = (self.context.nonce)();
-        let will = state::offline(&self.context.about, nonce);
-        let Ok(will) = signed::seal(&*self.context.signer, SignedType::State, &self.topics.state, &will) else {
+        let Some(endpoint) = self.endpoint(nonce) else {
             return self.tell(Event::Down(Ended::Lost("the kit's key could not sign".to_owned())));
         };
-        let endpoint = Endpoint {
+        tracing::debug!("connecting to {}", self.status.broker);
+        self.nonce = Some(nonce);
+        self.connection = Some(Connection::open(endpoint));
+    }
+
+    /// Whom the next connection is made to, and what is said when it breaks; `None` where the key cannot sign.
+    fn endpoint(&self, nonce: Nonce) -> Option<Endpoint> {
+        let will = state::offline(&self.context.about, nonce);
+        let will = signed::seal(&*self.context.signer, SignedType::State, &self.topics.state, &will).ok()?;
+        Some(Endpoint {
             host: self.context.host.clone(),
             port: self.context.port,
             client_id: self.context.kit.as_str().to_owned(),
             tls: self.context.tls.borrow().clone(),
             will: (self.topics.state.clone(), will),
             subscriptions: vec![self.topics.answer.clone(), self.topics.document.clone(), self.topics.centre.clone()],
-        };
-        tracing::debug!("connecting to {}", self.status.broker);
-        self.nonce = Some(nonce);
-        self.connection = Some(Connection::open(endpoint));
+        })
     }
 
     fn disconnect(&mut self) {
@@ -321,4 +326,178 @@ async fn next_of(connection: &mut Option<Connection>) -> WireEvent {
 async fn within_store_wait<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let late = |_| StoreError::Broken(format!("no answer within {} s", STORE_WAIT_MAX.as_secs()));
     tokio::time::timeout(STORE_WAIT_MAX, asked).await.unwrap_or_else(|error| Err(late(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kit_protocol::moment::Moment;
+    use kit_protocol::uplink::id::{BootId, EpochId, KeyId};
+    use kit_protocol::uplink::settlement::Settlement;
+    use kit_protocol::uplink::signed::{OpenError, SIGNATURE_OCTETS, SignError, Signer, Verifier};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::sync::{Notify, mpsc};
+
+    use super::super::planner::Reach;
+    use super::super::state::About;
+    use super::*;
+    use crate::store::outbox::Chunk;
+
+    /// A stand-in for ECDSA: what is checked here is what is taken, not how it was signed.
+    struct Sum(u8);
+
+    impl Signer for Sum {
+        fn key_id(&self) -> KeyId {
+            KeyId([self.0; 8])
+        }
+        fn sign(&self, octets: &[u8]) -> Result<[u8; SIGNATURE_OCTETS], SignError> {
+            Ok([octets.iter().fold(self.0, |sum, octet| sum.wrapping_mul(31).wrapping_add(*octet)); SIGNATURE_OCTETS])
+        }
+    }
+
+    impl Verifier for Sum {
+        fn verify(&self, _: KeyId, octets: &[u8], signature: &[u8]) -> Result<(), OpenError> {
+            let expected = self.sign(octets).map_err(|_| OpenError::BadSignature)?;
+            if expected == signature { Ok(()) } else { Err(OpenError::BadSignature) }
+        }
+    }
+
+    /// A store that only shows itself.
+    struct Shown(watch::Receiver<StoreView>);
+
+    impl Shelf for Shown {
+        fn view(&self) -> watch::Receiver<StoreView> {
+            self.0.clone()
+        }
+        async fn read(&self, epoch: EpochId, _: Lane, _: u64, _: ReadLimit) -> Result<Chunk, StoreError> {
+            Err(StoreError::NoEpoch(epoch))
+        }
+        async fn settle(&self, _: EpochId, _: Lane, _: Settlement) -> Result<(), StoreError> {
+            Ok(())
+        }
+        async fn reset_settled(&self, _: EpochId, _: Lane, _: Settlement) -> Result<(), StoreError> {
+            Ok(())
+        }
+        async fn quarantine(&self, _: EpochId, _: Lane, _: u64, _: String) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    struct Bench {
+        shell: Shell<Shown>,
+        assignments: mpsc::Receiver<Vec<u8>>,
+        status: watch::Receiver<SyncStatus>,
+        store: watch::Sender<StoreView>,
+    }
+
+    const CENTRE: Sum = Sum(3);
+
+    fn bench() -> Bench {
+        let (store, view) = watch::channel(StoreView::default());
+        let (assignments_in, assignments) = mpsc::channel(1);
+        let (status_in, status) = watch::channel(SyncStatus::default());
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let context = SyncContext {
+            tenant: "centro".parse().unwrap(),
+            kit: "KIT-0001".parse().unwrap(),
+            host: "localhost".to_owned(),
+            port: 1,
+            tls: watch::channel(Arc::new(tls)).1,
+            about: About { version: "1".to_owned(), boot_id: BootId([1; 16]), certificate: vec![] },
+            shelf: Shown(view),
+            devices: watch::channel(Vec::new()).1,
+            clock: Arc::new(wire::Clock::default),
+            now: Arc::new(|| Moment::from_nanos(5)),
+            nonce: Arc::new(|| Nonce([7; 8])),
+            signer: Arc::new(Sum(1)),
+            verifier: Arc::new(CENTRE),
+            assignments: assignments_in,
+            interface_up: Arc::new(Notify::new()),
+            jitter_seed: 1,
+            status: status_in,
+        };
+        Bench { shell: Shell::new(context), assignments, status, store }
+    }
+
+    fn assignment(kit: &str) -> wire::Assignment {
+        wire::Assignment {
+            id: "A-1".to_owned(),
+            tenant: "centro".to_owned(),
+            kit: kit.to_owned(),
+            counter: 1,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn i4_an_assignment_is_passed_on_as_signed_and_only_when_the_centre_signed_it_for_this_kit() {
+        let mut bench = bench();
+        let topic = "tm/1/centro/KIT-0001/down/document";
+        let good = signed::seal(&CENTRE, SignedType::Assignment, topic, &assignment("KIT-0001")).unwrap();
+        let another = signed::seal(&CENTRE, SignedType::Assignment, topic, &assignment("KIT-0002")).unwrap();
+        let forged = signed::seal(&Sum(9), SignedType::Assignment, topic, &assignment("KIT-0001")).unwrap();
+        let elsewhere =
+            signed::seal(&CENTRE, SignedType::Assignment, "tm/1/centro/KIT-0002/down/document", &assignment("KIT-0001"));
+        for octets in [&another, &forged, &elsewhere.unwrap(), &vec![0xFF; 40]] {
+            bench.shell.received(topic, octets);
+            assert!(bench.assignments.try_recv().is_err());
+        }
+        bench.shell.received("tm/1/centro/KIT-0001/else", &good);
+        assert_eq!(bench.shell.status.messages_refused, 5);
+        bench.shell.received(topic, &good);
+        assert_eq!(bench.assignments.try_recv().unwrap(), good);
+        bench.shell.received(topic, &good);
+        bench.shell.received(topic, &good);
+        assert_eq!(bench.shell.status.messages_refused, 6, "one waits, a second does not");
+    }
+
+    #[test]
+    fn only_what_the_centre_signed_says_that_it_is_offline() {
+        let mut bench = bench();
+        let topic = "tm/1/centro/centre/state";
+        let offline = wire::CentreState { online: false, counter: 5, ..Default::default() };
+        bench.shell.received(topic, &signed::seal(&Sum(9), SignedType::CentreState, topic, &offline).unwrap());
+        bench.shell.show();
+        assert_eq!(bench.status.borrow().centre, Reach::Online);
+        bench.shell.received(topic, &signed::seal(&CENTRE, SignedType::CentreState, topic, &offline).unwrap());
+        bench.shell.show();
+        assert_eq!(bench.status.borrow().centre, Reach::Offline);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_gone_ends_sync_and_so_does_shutdown() {
+        let Bench { shell, store, .. } = bench();
+        drop(store);
+        shell.run(std::future::pending()).await;
+        let Bench { shell, .. } = bench();
+        shell.run(async {}).await;
+    }
+
+    #[test]
+    fn the_will_is_signed_and_carries_the_connections_nonce() {
+        let endpoint = bench().shell.endpoint(Nonce([7; 8])).unwrap();
+        let (topic, will) = endpoint.will;
+        assert_eq!(topic, "tm/1/centro/KIT-0001/state");
+        let opened: wire::State = signed::open(&Sum(1), SignedType::State, &topic, &will).unwrap();
+        assert!(opened.offline);
+        assert_eq!(opened.nonce, [7; 8]);
+        assert_eq!((endpoint.client_id.as_str(), endpoint.subscriptions.len()), ("KIT-0001", 3));
+    }
+
+    #[tokio::test]
+    async fn state_goes_out_on_a_connection_only() {
+        let mut bench = bench();
+        assert!(bench.shell.try_publish_state(Ticket(1)).is_err());
+        bench.shell.connect();
+        assert_eq!(bench.shell.nonce, Some(Nonce([7; 8])));
+        assert!(bench.shell.try_publish_state(Ticket(2)).is_ok());
+        bench.shell.disconnect();
+        bench.shell.show();
+        assert!(bench.status.borrow().octets_up > 0, "counted beyond the connection");
+    }
 }
