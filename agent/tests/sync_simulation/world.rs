@@ -467,7 +467,7 @@ impl World {
         if !self.network {
             return self.after(Duration::from_secs(30), Next::Down(id));
         }
-        if self.faults.events && self.rng.u8(0..20) == 0 {
+        if self.faults.events && self.now <= self.calm_from() && self.rng.u8(0..20) == 0 {
             return self.after(self.rtt, Next::Refused(id));
         }
         self.after(self.rtt * 3, Next::Up(id));
