@@ -1,2 +1,5 @@
 //! See the library.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    kit_agent::main(std::env::args_os())
+}

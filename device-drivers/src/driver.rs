@@ -227,14 +227,15 @@ pub enum DriverError {
         /// How many octets.
         skipped: u64,
     },
-    /// Samples that the device counted never arrived: the recorder declares them missed.
+    /// Samples never arrived: the recorder declares the span missed, up to the next block of this recording, or, where the
+    /// recording ends first, up to the first block of the next.
     #[error("{count} samples of recording {recording} never arrived")]
     SamplesLost {
         /// The session's number of the recording.
         recording: u32,
-        /// The device's counter of the first lost sample.
+        /// The device's counter of the first lost sample; its index in the recording where the device has no counter.
         first: u64,
-        /// How many.
+        /// How many; 0 where nobody can tell.
         count: u64,
     },
     /// The device is not what this driver speaks to: close, try another.
@@ -302,7 +303,7 @@ pub enum Pairing {
 }
 
 /// One kind of device: a row of the registry.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Driver {
     /// The driver table's name.
     pub name: &'static str,

@@ -2,6 +2,12 @@
 //!
 //! Sessions are pure state machines over the [`driver::Session`] trait; only `transport` touches a radio or a port.
 
+pub mod decode;
 pub mod driver;
+pub mod ecg_ads1298;
+mod outputs;
+pub mod oximeter_nonin;
+pub mod pulse_oximeter;
 pub mod registry;
 pub mod transport;
+mod wave;

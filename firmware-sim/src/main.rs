@@ -1,1 +1,4 @@
-fn main() {}
+//! `kit-sim`.
+fn main() -> std::process::ExitCode {
+    firmware_sim::main(std::env::args_os())
+}

@@ -8,10 +8,21 @@
 extern crate alloc;
 
 pub mod decimal;
+#[cfg(feature = "flac")]
+pub mod flac;
 pub mod gatt;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod mder;
 pub mod moment;
 pub mod nomenclature;
+pub mod plausibility;
 pub mod reader;
 pub mod reading;
+pub mod serial;
+pub mod units;
 pub mod uplink;
+
+#[cfg(test)]
+#[path = "tests/vectors.rs"]
+mod vectors;

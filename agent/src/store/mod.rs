@@ -1,4 +1,31 @@
 //! The outbox: sealed records on the disk until the centre has committed them.
+//!
+//! [`outbox`] is the contract, [`epochs`] the store that keeps it, [`thread`] the one blocking thread that owns a store and
+//! how the rest of the agent speaks to it. Below: an epoch ([`epoch`](self), `append`, `reading`), its database (`sled`), its
+//! segment files (`segments`), its small files (`about`), and the sealing of all of it ([`seal`]).
 
+mod about;
+mod append;
+mod block;
+#[cfg(test)]
+#[path = "tests/conformance.rs"]
+mod conformance;
+mod epoch;
+pub mod epochs;
+mod files;
+pub mod filing;
+#[cfg(test)]
+#[path = "tests/memory.rs"]
+mod memory;
 pub mod outbox;
+mod reading;
+pub mod seal;
+mod segments;
+mod sled;
+#[cfg(test)]
+mod tests;
 pub mod thread;
+
+pub use epochs::{FREE_FLOOR_OCTETS, Options, StampSource, Store};
+pub use filing::Stamp;
+pub use seal::Kek;

@@ -7,10 +7,14 @@ use kit_protocol::uplink::id::{EpochId, Lane, Origin, RunId};
 use kit_protocol::uplink::settlement::Settlement;
 use kit_protocol::uplink::wire;
 
+use super::seal::TAG_OCTETS;
+
 /// Sealed octets of one segment, at most.
 pub const SEGMENT_SEALED_OCTETS_MAX: usize = 12_000;
 /// Sealed octets of anything that goes into sled, at most: larger values would become blob files, which sled never syncs.
 pub const VALUE_SEALED_OCTETS_MAX: usize = 7_600;
+/// Octets of a mark, key and value together, at most.
+pub const MARK_OCTETS_MAX: usize = 1_024;
 
 /// Where a record's bytes are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,25 @@ pub struct NewRecord {
     pub marks: Vec<Mark>,
 }
 
+impl NewRecord {
+    /// Whether it fits its class's bound once sealed, and its marks theirs; [`StoreError::TooBig`] where not. One that does
+    /// not fit is refused with its whole group, so it is asked for before it joins one.
+    pub fn check_size(&self) -> Result<(), StoreError> {
+        for mark in &self.marks {
+            let octets = mark.key.len() + mark.value.len();
+            if octets > MARK_OCTETS_MAX {
+                return Err(StoreError::TooBig { octets, max: MARK_OCTETS_MAX });
+            }
+        }
+        let max = match self.class {
+            Class::Value => VALUE_SEALED_OCTETS_MAX,
+            Class::PlanWaveform | Class::ContinuousWaveform => SEGMENT_SEALED_OCTETS_MAX,
+        };
+        let octets = self.bytes.len() + TAG_OCTETS;
+        if octets <= max { Ok(()) } else { Err(StoreError::TooBig { octets, max }) }
+    }
+}
+
 /// What became of one record of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
@@ -75,11 +98,12 @@ pub struct ReadLimit {
 /// Consecutive records of one lane and one run, opened (decrypted), with the definitions they use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
-    /// The run they were sealed under.
+    /// The run they were sealed under; that of this opening where there are none.
     pub run: RunId,
     /// Ascending numbers, each with the bytes made at append. Settled numbers are left out.
     pub records: Vec<(u64, Vec<u8>)>,
-    /// Numbers met on the way that would not open (damage): quarantined, to be declared as gaps.
+    /// Numbers met on the way that would not open (damage). The store quarantines them and declares them as
+    /// `Gap{UNREADABLE}` in the open epoch's journal itself.
     pub unreadable: Vec<u64>,
     /// Every definition of the epoch that the records use.
     pub definitions: Vec<wire::Definition>,
@@ -90,7 +114,8 @@ pub struct Chunk {
 /// One lane of an epoch, as listings and the planner see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneView {
-    /// The lowest number that is not settled; `next` where all are.
+    /// The lowest number that waits to be sent: not settled, not quarantined, not declared as never written; `next` where
+    /// none does.
     pub oldest: u64,
     /// The number the next record gets.
     pub next: u64,
@@ -122,7 +147,7 @@ impl EpochView {
 }
 
 /// Why the store could not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The disk has no room: the append is refused, what was stored stays.
     #[error("no room on the disk: {0}")]
@@ -141,6 +166,17 @@ pub enum StoreError {
     /// No such epoch on this kit.
     #[error("no epoch {0} here")]
     NoEpoch(EpochId),
+    /// The centre settled a number that this store never gave, or gave under another run: the store was rolled back to an
+    /// older image. Nothing was settled.
+    #[error("the centre settled number {seq} of {lane} in epoch {epoch}, which this store did not give under that run")]
+    Foreign {
+        /// Whose number it would be.
+        epoch: EpochId,
+        /// Whose number it would be.
+        lane: Lane,
+        /// The number.
+        seq: u64,
+    },
 }
 
 /// A queue of sealed records that survives power loss. Invariants I1, I2, I3, I7.
@@ -154,30 +190,44 @@ pub trait Outbox: Send {
     /// Unsettled records from `from` on; all of one run.
     fn read(&mut self, epoch: EpochId, lane: Lane, from: u64, limit: ReadLimit) -> Result<Chunk, StoreError>;
 
-    /// Takes in what the centre settled: maximum and union with what is known. Records stay as local record.
+    /// Takes in what the centre settled: maximum and union with what is known. Records stay as local record. It is on the
+    /// disk with the next append; what a cut takes back is acknowledged again. [`StoreError::Foreign`] settles nothing.
     fn settle(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError>;
 
     /// Replaces what is known by what the centre's database says; only this moves a cursor back.
     fn reset_settled(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError>;
 
-    /// Keeps a record from being sent again, with its reason; it stays readable for a technician.
+    /// Keeps a record from being sent again, with its reason; it stays readable through `read_local`. Its number is not
+    /// settled by this: only the centre settles numbers.
     fn quarantine(&mut self, epoch: EpochId, lane: Lane, seq: u64, reason: &str) -> Result<(), StoreError>;
 
-    /// Quarantined numbers with their reasons.
+    /// Quarantined numbers with their reasons, by epoch.
     fn quarantined(&self) -> Vec<(EpochId, Lane, u64, String)>;
 
     /// Local record: every record of the lane, settled or not, from `from` on.
     fn read_local(&mut self, epoch: EpochId, lane: Lane, from: u64, limit: ReadLimit) -> Result<Chunk, StoreError>;
 
+    /// The run under which the record of that number was sealed; `None` where there is no such record. Tells whether a commit
+    /// that failed has reached the disk all the same.
+    fn sealed_under(&mut self, epoch: EpochId, lane: Lane, seq: u64) -> Result<Option<RunId>, StoreError>;
+
     /// Every epoch, oldest first; the open one last.
     fn epochs(&self) -> Vec<EpochView>;
 
-    /// Closes the open epoch for appends and opens a fresh one.
-    fn switch_epoch(&mut self, assignment: Option<&str>) -> Result<EpochId, StoreError>;
+    /// Closes the open epoch for appends and opens one for `assignment`: a fresh one, or, for none, the kit's one `none`
+    /// epoch again. Where the open epoch is that assignment's already and the reason is its start or end, nothing happens:
+    /// an activation may be repeated after a crash.
+    fn switch_epoch(&mut self, assignment: Option<&str>, reason: wire::EpochReason) -> Result<EpochId, StoreError>;
+
+    /// The open epoch and the assignment's id it was opened for.
+    fn open_epoch(&self) -> (EpochId, Option<&str>);
+
+    /// Makes durable what was not waited for; called before a clean end.
+    fn flush(&mut self) -> Result<(), StoreError>;
 
     /// What was marked last under `key`; marks pass from epoch to epoch.
     fn mark(&self, key: &str) -> Option<Vec<u8>>;
 
-    /// The run of this opening.
+    /// The run of this opening in the open epoch; zeros until its first append, where the disk was full at the opening.
     fn run(&self) -> RunId;
 }

@@ -2,3 +2,4 @@
 
 pub mod bluez;
 pub mod gatt;
+pub mod serial;

@@ -48,9 +48,12 @@ impl DateTime {
         if in_range { Ok(date_time) } else { Err(DecodeError::Value { field: "date time" }) }
     }
 
-    /// Decodes the characteristic by itself.
+    /// Decodes the characteristic by itself; nothing may follow it.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
-        Self::read(&mut Reader::new(value))
+        let mut r = Reader::new(value);
+        let date_time = Self::read(&mut r)?;
+        r.finish()?;
+        Ok(date_time)
     }
 
     /// The octets of it.
@@ -99,6 +102,11 @@ mod tests {
         for length in 0..octets.len() {
             assert!(matches!(DateTime::decode(&octets[..length]), Err(DecodeError::Truncated { .. })));
         }
+    }
+
+    #[test]
+    fn an_octet_too_many_is_refused() {
+        assert_eq!(DateTime::decode(&[0xe2, 0x07, 4, 0x11, 0x0f, 0x33, 0, 0]), Err(DecodeError::Trailing { octets: 1 }));
     }
 
     #[test]

@@ -1,0 +1,234 @@
+//! Keeps one device in conversation: connects, holds the conversation, waits, connects again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use device_drivers::driver::{Link as LinkKind, Start};
+use device_drivers::transport::ble::{self, Allowed, Central, CentralError, Wanted};
+use device_drivers::transport::{Clock as Moments, Identity, Link, LinkEvent, Occurrence, serial};
+use kit_protocol::reading::Kind;
+use kit_protocol::uplink::wire::{self, MissedReason};
+use prost::Message;
+use tokio::sync::{Mutex, RwLock, watch};
+
+use super::recorder::{Conversation, Recorder, StreamMark, last_record_key, mark_key};
+use super::roster::{Phase, Roster};
+use super::session::{Ended, Surface, converse, stopped};
+use super::surroundings::World;
+use crate::config::{Device, Place};
+use crate::store::outbox::StoreError;
+use crate::store::thread::StoreHandle;
+
+/// A device that cannot be reached is tried again after this, doubling.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+/// And at most after this: a spot device advertises for some seconds only.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// A connection that is made but never comes up is given up.
+const UP_WAIT_MAX: Duration = Duration::from_secs(45);
+
+/// What every keeper shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where records go.
+    pub store: StoreHandle,
+    /// Clocks, ids, HMAC.
+    pub world: World,
+    /// What is shown of the devices.
+    pub roster: Roster,
+    /// True: every conversation must end (the assignment changes, or the agent stops).
+    pub pause: watch::Receiver<bool>,
+    /// Held for reading by every conversation; who holds it for writing knows that there is none.
+    pub conversations: Arc<RwLock<()>>,
+    /// The one Bluetooth central, made when first needed and again after it failed.
+    pub central: Arc<Mutex<Option<Arc<Central>>>>,
+    /// The services of every Bluetooth device of the kit.
+    pub services: Arc<[u16]>,
+}
+
+/// Keeps the device in conversation until the task is dropped.
+pub async fn keep(device: Device, at: usize, shared: Shared) {
+    let mut retry = RETRY_MIN;
+    let mut hole = MissedReason::AgentDown;
+    loop {
+        let mut pause = shared.pause.clone();
+        if pause.wait_for(|paused| !*paused).await.is_err() {
+            return;
+        }
+        let conversations = Arc::clone(&shared.conversations);
+        let held = conversations.read().await;
+        if *shared.pause.borrow() {
+            continue;
+        }
+        let ended = attend(&device, at, &shared, hole).await;
+        drop(held);
+        match ended {
+            Ok(ended) => {
+                hole = MissedReason::LinkLost;
+                retry = RETRY_MIN;
+                let phase = if ended == Ended::Stopped { Phase::Paused } else { Phase::Waiting };
+                shared.roster.update(at, |view| view.phase = phase);
+            }
+            Err(trouble) => {
+                shared.roster.update(at, |view| {
+                    view.phase = Phase::Waiting;
+                    view.trouble = Some(trouble);
+                });
+                retry = (retry * 2).min(RETRY_MAX);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(retry) => {}
+            () = stopped(&mut pause) => {}
+        }
+    }
+}
+
+/// Connects and holds one conversation.
+async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason) -> Result<Ended, String> {
+    shared.roster.update(at, |view| view.phase = Phase::Connecting);
+    let mut pause = shared.pause.clone();
+    let connected = tokio::select! {
+        link = connect(device, shared) => link,
+        () = stopped(&mut pause) => return Ok(Ended::Stopped),
+    };
+    let mut link = connected?;
+    let first = tokio::select! {
+        first = up(&mut link) => first?,
+        () = stopped(&mut pause) => return Ok(Ended::Stopped),
+    };
+    let model = link.identity().model.clone();
+    let identity = introduce(device, link.identity(), &first);
+    shared.roster.introduce(at, identity.clone());
+    shared.roster.update(at, |view| {
+        view.phase = Phase::Connected;
+        view.trouble = None;
+    });
+    tracing::info!(device = %device.identity, driver = device.driver.name, "connected");
+
+    let store_down = |error: StoreError| format!("{error}; free some of the disk");
+    let marks = stream_marks(&shared.store, &device.identity).await.map_err(store_down)?;
+    let last_record = last_record(&shared.store, &device.identity).await.map_err(store_down)?;
+    let start = Start {
+        model,
+        user_slot: device.user_slot,
+        last_record,
+        stream_interval: Some(device.stream_interval),
+        ..Start::default()
+    };
+    let mut session = (device.driver.session)(start);
+    session.handle_event(first.at, first.what.as_event());
+    let conversation = Conversation {
+        device: identity,
+        driver: wire::Driver { name: device.driver.name.into(), version: device.driver.version.into() },
+        source: match device.driver.link {
+            LinkKind::Ble { .. } => wire::Source::Ble,
+            LinkKind::Serial(_) => wire::Source::Serial,
+        },
+    };
+    let recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
+    let surface =
+        Surface { store: &shared.store, clock: &shared.world.clock, roster: &shared.roster, at, stop: shared.pause.clone() };
+    let ended = converse(link, session, recorder, surface).await;
+    tracing::info!(device = %device.identity, ?ended, "conversation ended");
+    Ok(ended)
+}
+
+/// Waits for the device to be discovered and secured.
+async fn up(link: &mut Link) -> Result<LinkEvent, String> {
+    match tokio::time::timeout(UP_WAIT_MAX, link.next()).await {
+        Ok(Some(event)) if matches!(event.what, Occurrence::Up { .. }) => Ok(event),
+        Ok(_) => Err("the device went away before it could be read; keep it near the gateway and measure again".into()),
+        Err(_) => Err("the device did not answer; switch it off and on".into()),
+    }
+}
+
+async fn connect(device: &Device, shared: &Shared) -> Result<Link, String> {
+    let clock = Arc::clone(&shared.world.clock);
+    let moments: Moments = Arc::new(move || clock.now());
+    match (&device.place, device.driver.link) {
+        (Place::Port(port), LinkKind::Serial(settings)) => serial::open(port, settings, moments)
+            .map_err(|error| format!("{error}; plug the device in, and check the port's rights")),
+        (Place::Address(address), LinkKind::Ble { services }) => {
+            let wanted = Wanted { services: services.to_vec(), allowed: Allowed::Addresses(vec![*address]) };
+            connect_by_radio(&wanted, shared, moments).await
+        }
+        (Place::Port(_), LinkKind::Ble { .. }) | (Place::Address(_), LinkKind::Serial(_)) => {
+            // The configuration does not parse into this; a driver whose link changed would be told here.
+            Err("the driver does not fit the device's place".into())
+        }
+    }
+}
+
+/// Connects through the one Central of the process; one that is of no more use is replaced at the next try.
+async fn connect_by_radio(wanted: &Wanted, shared: &Shared, moments: Moments) -> Result<Link, String> {
+    let central = central(shared, moments).await?;
+    match central.connect(wanted).await {
+        Ok(link) => Ok(link),
+        Err(error) => {
+            let mut slot = shared.central.lock().await;
+            if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, &central)) {
+                *slot = None;
+            }
+            Err(by_radio(&error))
+        }
+    }
+}
+
+async fn central(shared: &Shared, clock: Moments) -> Result<Arc<Central>, String> {
+    let mut slot = shared.central.lock().await;
+    if let Some(central) = &*slot {
+        return Ok(Arc::clone(central));
+    }
+    let opened = Central::open(ble::Options { adapter: None, services: shared.services.to_vec(), clock }).await;
+    let central = Arc::new(opened.map_err(|error| by_radio(&error))?);
+    *slot = Some(Arc::clone(&central));
+    Ok(central)
+}
+
+fn by_radio(error: &CentralError) -> String {
+    match error {
+        CentralError::Unavailable(_) => format!("{error}; check that the Bluetooth adapter is plugged in and bluetoothd runs"),
+        CentralError::Gone(_) | CentralError::WornOut => format!("{error}; trying again"),
+    }
+}
+
+fn introduce(device: &Device, about: &Identity, up: &LinkEvent) -> wire::Device {
+    use device_drivers::driver::Security;
+    let security = match up.what {
+        Occurrence::Up { security: Security::Authenticated, .. } => "authenticated",
+        Occurrence::Up { security: Security::Unauthenticated, .. } => "unauthenticated",
+        _ => "none",
+    };
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    wire::Device {
+        identity: device.identity.clone(),
+        manufacturer: text(&about.manufacturer),
+        model: text(&about.model),
+        serial: text(&about.serial),
+        firmware: text(&about.firmware),
+        link: match device.place {
+            Place::Port(_) => "serial",
+            Place::Address(_) => "ble",
+        }
+        .into(),
+        security: security.into(),
+    }
+}
+
+/// How far each stream of the device is durable.
+async fn stream_marks(store: &StoreHandle, identity: &str) -> Result<BTreeMap<Kind, StreamMark>, StoreError> {
+    let mut marks = BTreeMap::new();
+    for (kind, _) in Kind::NAMES {
+        let octets = store.mark(&mark_key(identity, kind)).await?;
+        if let Some(mark) = octets.and_then(|octets| StreamMark::decode(octets.as_slice()).ok()) {
+            marks.insert(kind, mark);
+        }
+    }
+    Ok(marks)
+}
+
+async fn last_record(store: &StoreHandle, identity: &str) -> Result<Option<u64>, StoreError> {
+    let octets = store.mark(&last_record_key(identity)).await?;
+    Ok(octets.and_then(|octets| octets.try_into().ok()).map(u64::from_be_bytes))
+}

@@ -1,0 +1,306 @@
+use super::*;
+use kit_protocol::decimal::Decimal;
+use kit_protocol::gatt::date_time::DateTime;
+use kit_protocol::nomenclature::Mdc;
+use kit_protocol::reading::{Channel, Memory};
+
+/// Counts recordings and states a fixed clock.
+struct Still(u8);
+
+impl Surroundings for Still {
+    fn clock(&self) -> wire::Clock {
+        wire::Clock { boot_id: vec![1; 16], offset_us: 5, ..wire::Clock::default() }
+    }
+    fn recording_id(&mut self) -> RecordingId {
+        self.0 += 1;
+        RecordingId([self.0; 8])
+    }
+    fn origin(&self, octets: &[u8]) -> Origin {
+        let mut origin = [0; 8];
+        for (at, octet) in octets.iter().enumerate() {
+            origin[at % 8] ^= octet.rotate_left(u32::try_from(at % 7).unwrap());
+        }
+        Origin(origin)
+    }
+    fn digest(&self, octets: &[u8]) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest.iter_mut().zip(octets).for_each(|(to, from)| *to = *from);
+        digest
+    }
+}
+
+fn recorder(marks: BTreeMap<Kind, StreamMark>) -> Recorder<Still> {
+    let conversation = Conversation {
+        device: wire::Device { identity: "ecg-1".into(), ..wire::Device::default() },
+        driver: wire::Driver { name: "ecg-ads1298".into(), version: "1".into() },
+        source: wire::Source::Serial,
+    };
+    Recorder::new(conversation, Still(0), marks, None, MissedReason::AgentDown)
+}
+
+fn head(leads: u32, rate: u32) -> RecordingHead {
+    let channel = |code| Channel { code: Mdc(131_329 + code), scale: Decimal::new(1, 0), unit: "uV", filter: "" };
+    RecordingHead {
+        kind: Kind::Ecg,
+        channels: (0..leads).map(channel).collect(),
+        rate: Rate { samples: rate, seconds: 1 },
+        continuous: true,
+    }
+}
+
+fn at(second: u64) -> Moment {
+    Moment::from_nanos(second * 1_000_000_000)
+}
+
+/// `count` frames whose samples are noise of `bits` bits.
+fn block(first: u64, count: usize, leads: usize, bits: u32) -> Block {
+    let mut state = 0x9e37_79b9_u32 ^ u32::try_from(first).unwrap();
+    let noise = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state as i32) >> (32 - bits)
+    };
+    Block {
+        first,
+        device_counter: Some(first + 1_000),
+        received: Moment::from_nanos(first * 2_000_000),
+        samples: std::iter::repeat_with(noise).take(count * leads).collect(),
+        lead_off: 0,
+        saturated: 0,
+        artifact: false,
+    }
+}
+
+fn filings(recorder: &mut Recorder<Still>) -> Vec<Filing> {
+    std::iter::from_fn(|| recorder.poll_filing()).collect()
+}
+
+fn segment(filing: &Filing) -> &wire::Segment {
+    match &filing.draft.content {
+        Content::Segment(segment) => segment,
+        other => panic!("not a segment: {other:?}"),
+    }
+}
+
+fn samples_of(filings: &[Filing]) -> Vec<i32> {
+    filings
+        .iter()
+        .filter(|filing| matches!(filing.draft.content, Content::Segment(_)))
+        .flat_map(|f| flac::decode(&segment(f).flac).unwrap())
+        .collect()
+}
+
+#[test]
+fn i1_every_sample_is_in_exactly_one_segment_and_every_output_answered_once() {
+    for bits in [6, 14, 22] {
+        let mut recorder = recorder(BTreeMap::new());
+        let mut expected = Vec::new();
+        recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(8, 500) })));
+        for n in 0..30_u32 {
+            let block = block(u64::from(n) * 333, 333, 8, bits);
+            expected.extend_from_slice(&block.samples);
+            recorder.take(at(0), Ok((Token(n + 1), Output::Samples { recording: 1, block })));
+        }
+        recorder.take(at(30), Ok((Token(99), Output::End { recording: 1 })));
+        let filed = filings(&mut recorder);
+        assert_eq!(samples_of(&filed), expected, "{bits} bits");
+        let mut answered: Vec<u32> = filed
+            .iter()
+            .flat_map(|f| &f.answers)
+            .map(|answer| match answer {
+                Answer::Stored(token) => token.0,
+                Answer::Refused(token) => panic!("refused {token:?}"),
+            })
+            .collect();
+        answered.sort_unstable();
+        assert_eq!(answered, (0..=30).chain([99]).collect::<Vec<_>>());
+        let mut next = 0;
+        for (index, filing) in filed.iter().enumerate() {
+            let segment = segment(filing);
+            assert_eq!((segment.index, segment.first_sample), (u32::try_from(index).unwrap(), next));
+            assert_eq!(segment.device_counter, Some(next + 1_000));
+            assert!(segment.samples >= 16 && segment.samples <= 2_016);
+            assert!(filing.draft.marks.len() == 1 && segment.encoded_len() + 100 < SEGMENT_SEALED_OCTETS_MAX);
+            next += u64::from(segment.samples);
+        }
+        assert!(segment(filed.last().unwrap()).last);
+    }
+}
+
+#[test]
+fn a_block_is_answered_only_with_the_segment_that_holds_its_last_sample() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    recorder.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 1_500, 1, 8) })));
+    assert!(filings(&mut recorder).is_empty(), "3 s of 4");
+    recorder.take(at(3), Ok((Token(2), Output::Samples { recording: 1, block: block(1_500, 1_000, 1, 8) })));
+    let filed = filings(&mut recorder);
+    assert_eq!(filed.len(), 1);
+    assert_eq!(filed[0].answers, [Answer::Stored(Token(0)), Answer::Stored(Token(1))]);
+    assert_eq!(segment(&filed[0]).samples, 2_000);
+}
+
+#[test]
+fn i3_a_hole_ends_the_segment_and_is_declared_missed() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    recorder.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 500, 1, 8) })));
+    recorder.take(at(1), Err(DriverError::SamplesLost { recording: 1, first: 1_500, count: 40 }));
+    recorder.take(at(1), Ok((Token(2), Output::Samples { recording: 1, block: block(540, 500, 1, 8) })));
+    recorder.link_down();
+    recorder.finish();
+    let filed = filings(&mut recorder);
+    assert_eq!(segment(&filed[0]).samples, 500);
+    let Content::Missed(missed) = &filed[1].draft.content else { panic!("no Missed") };
+    assert_eq!((missed.first, missed.last), (Some(1_500), Some(1_539)));
+    assert_eq!((missed.from_boottime_ns, missed.to_boottime_ns), (499 * 2_000_000, 540 * 2_000_000));
+    assert_eq!(segment(&filed[2]).first_sample, 540);
+}
+
+#[test]
+fn samples_lost_at_a_recordings_end_are_missed_up_to_the_next_one() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    recorder.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 500, 1, 8) })));
+    recorder.take(at(1), Err(DriverError::SamplesLost { recording: 1, first: 1_500, count: 0 }));
+    recorder.take(at(1), Ok((Token(2), Output::End { recording: 1 })));
+    let filed = filings(&mut recorder);
+    let mark = StreamMark::decode(filed[0].draft.marks[0].value.as_slice()).unwrap();
+    assert!(segment(&filed[0]).last && !mark.ended, "the recording ends, the stream does not");
+
+    let next = Block { device_counter: Some(7), received: at(5), ..block(0, 500, 1, 8) };
+    recorder.take(at(5), Ok((Token(3), Output::Begin { recording: 2, head: head(1, 500) })));
+    recorder.take(at(5), Ok((Token(4), Output::Samples { recording: 2, block: next })));
+    let filed = filings(&mut recorder);
+    let Content::Missed(missed) = &filed[0].draft.content else { panic!("no Missed") };
+    assert_eq!((missed.from_boottime_ns, missed.to_boottime_ns), (499 * 2_000_000, at(5).as_nanos()));
+    assert_eq!((missed.first, missed.last, missed.reason()), (None, None, MissedReason::Corrupt));
+}
+
+#[test]
+fn i3_after_a_restart_the_first_frame_closes_the_span_from_the_last_durable_one() {
+    let mut first = recorder(BTreeMap::new());
+    first.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    first.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 2_500, 1, 8) })));
+    let filed = filings(&mut first);
+    let mark = StreamMark::decode(filed[0].draft.marks[0].value.as_slice()).unwrap();
+    assert_eq!((mark.counter, mark.ended), (Some(2_999), false));
+
+    let mut second = recorder(BTreeMap::from([(Kind::Ecg, mark)]));
+    second.take(at(9), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    second.take(at(9), Ok((Token(1), Output::Samples { recording: 1, block: block(4_000, 500, 1, 8) })));
+    let filed = filings(&mut second);
+    let Content::Missed(missed) = &filed[0].draft.content else { panic!("no Missed") };
+    assert_eq!((missed.first, missed.last), (Some(3_000), Some(4_999)));
+    assert_eq!(missed.from_boottime_ns, 1_999 * 2_000_000);
+    assert_eq!(missed.reason, i32::from(MissedReason::AgentDown));
+    assert!(filed[0].draft.from_clock.is_some());
+}
+
+#[test]
+fn a_recording_that_the_device_ended_leaves_no_hole_behind() {
+    let mut first = recorder(BTreeMap::new());
+    first.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    first.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 100, 1, 8) })));
+    first.take(at(1), Ok((Token(2), Output::End { recording: 1 })));
+    let filed = filings(&mut first);
+    let mark = StreamMark::decode(filed[0].draft.marks[0].value.as_slice()).unwrap();
+    assert!(mark.ended && segment(&filed[0]).last);
+
+    let mut second = recorder(BTreeMap::from([(Kind::Ecg, mark)]));
+    second.take(at(9), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    second.take(at(9), Ok((Token(1), Output::Samples { recording: 1, block: block(4_000, 2_500, 1, 8) })));
+    assert!(filings(&mut second).iter().all(|filing| matches!(filing.draft.content, Content::Segment(_))));
+}
+
+#[test]
+fn lead_off_is_told_by_lead_and_span() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(2, 500) })));
+    for (n, lead_off) in [0, 2, 2, 0].into_iter().enumerate() {
+        let first = n * 100;
+        let block = Block { lead_off, ..block(u64::try_from(first).unwrap(), 100, 2, 8) };
+        recorder.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block })));
+    }
+    recorder.take(at(1), Ok((Token(2), Output::End { recording: 1 })));
+    let filed = filings(&mut recorder);
+    let expected = wire::SampleFlag { flag: wire::sample_flag::Flag::LeadOff.into(), channel: 1, first: 100, count: 200 };
+    assert_eq!(segment(&filed[0]).flags, [expected]);
+}
+
+fn measured(record: Option<u64>) -> Measured {
+    let value = Value { code: Mdc(150_456), quantity: Quantity::Number(Decimal::new(970, -1)), unit: "%" };
+    Measured {
+        kind: Kind::PulseOximetry,
+        values: vec![value],
+        device_time: record.map(|_| DateTime { year: 2026, month: 11, day: 21, hour: 8, minute: 0, second: 0 }),
+        record,
+        user_slot: None,
+        status: vec!["fully-qualified-data"],
+        memory: Memory::Stored,
+        received: at(4),
+        octets: vec![1, 2, 3],
+        recording: None,
+    }
+}
+
+#[test]
+fn i2a_a_measurement_sent_twice_has_one_origin_and_the_highest_number_is_kept() {
+    let mut recorder = recorder(BTreeMap::new());
+    for (second, number) in [(4, Some(7)), (5, Some(7)), (6, Some(6)), (7, None), (8, None)] {
+        let measured = Measured { received: at(second), ..measured(number) };
+        recorder.take(at(second), Ok((Token(1), Output::Measured(measured))));
+    }
+    let filed = filings(&mut recorder);
+    assert_eq!(filed[0].draft.origin, filed[1].draft.origin);
+    assert_ne!(filed[0].draft.origin, filed[2].draft.origin);
+    assert!(
+        filed[3].draft.origin.is_some() && filed[3].draft.origin != filed[4].draft.origin,
+        "received twice: two measurements"
+    );
+    assert_eq!(filed[0].draft.marks, [Mark { key: "ecg-1/last-record".into(), value: 7_u64.to_be_bytes().to_vec() }]);
+    assert!(filed[1].draft.marks.is_empty() && filed[2].draft.marks.is_empty());
+}
+
+#[test]
+fn i6_what_cannot_be_decoded_is_a_durable_refusal() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(4), Err(DriverError::Undecodable { what: "plx", reason: "truncated".into(), octets: vec![9; 20_000] }));
+    let filed = filings(&mut recorder);
+    let Content::Refusal(refusal) = &filed[0].draft.content else { panic!("no refusal") };
+    assert_eq!((refusal.reason.as_str(), refusal.octets.len()), ("undecodable", REFUSED_OCTETS_MAX));
+    assert_eq!(filed[0].draft.lane, Lane::Journal);
+}
+
+#[test]
+fn i6_the_implausible_and_the_absent_are_refusals_and_the_rest_of_a_reading_stands() {
+    let mut recorder = recorder(BTreeMap::new());
+    let spo2 = |mantissa| Value { code: Mdc(150_456), quantity: Quantity::Number(Decimal::new(mantissa, 0)), unit: "%" };
+    let pulse = |mantissa| Value { code: Mdc(149_530), quantity: Quantity::Number(Decimal::new(mantissa, 0)), unit: "/min" };
+    for (n, values) in [vec![spo2(101), pulse(60)], vec![spo2(0), pulse(0)], vec![spo2(97), pulse(0)]].into_iter().enumerate() {
+        let measured = Measured { values, ..measured(Some(n as u64)) };
+        recorder.take(at(4), Ok((Token(u32::try_from(n).unwrap()), Output::Measured(measured))));
+    }
+    let filed = filings(&mut recorder);
+    let reason = |filing: &Filing| match &filing.draft.content {
+        Content::Refusal(refusal) => refusal.reason.clone(),
+        Content::Reading(reading) => format!("reading of {}", reading.values.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(filed.iter().map(reason).collect::<Vec<_>>(), ["implausible", "absent", "reading of 2"]);
+    assert_eq!(filed[0].answers, [Answer::Refused(Token(0))]);
+    assert_eq!(filed[2].answers, [Answer::Stored(Token(2))]);
+}
+
+#[test]
+fn an_end_after_the_link_went_down_is_answered_once() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    recorder.link_down();
+    recorder.finish();
+    recorder.take(at(1), Ok((Token(1), Output::End { recording: 1 })));
+    assert_eq!(filings(&mut recorder).len(), 1, "the begin is answered with an empty last segment");
+    assert_eq!(recorder.poll_answer(), Some(Answer::Stored(Token(1))));
+    assert_eq!(recorder.poll_answer(), None);
+}

@@ -1,0 +1,277 @@
+//! One conversation with one device: octets from the link into the session, commands back, outputs through the Recorder
+//! to the store, and `Stored` back to the session once it is durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use device_drivers::driver::{Command, DriverError, Event, Session};
+use device_drivers::transport::{Link, LinkEvent, Occurrence};
+use kit_protocol::uplink::wire::record::Content;
+use tokio::sync::watch;
+
+use super::recorder::{Answer, Filing, Recorder, Surroundings};
+use super::roster::Roster;
+use crate::clock::Clock;
+use crate::store::outbox::StoreError;
+use crate::store::thread::{Draft, StoreHandle};
+
+/// Timers sleep no longer than this, and then compare moments: the boot clock goes on while the machine sleeps.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// A store that refuses an append is asked again so often.
+const APPEND_RETRY: Duration = Duration::from_secs(2);
+/// A conversation that is closed gets this long to have what it gave made durable.
+const CLOSING_MAX: Duration = Duration::from_secs(4);
+
+/// Why a conversation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The link went down.
+    LinkDown,
+    /// The session closed it.
+    Closed,
+    /// We stopped it: the assignment changes, or the agent ends.
+    Stopped,
+}
+
+/// What a conversation needs besides link and session.
+pub struct Surface<'a> {
+    /// Where records go.
+    pub store: &'a StoreHandle,
+    /// The clocks.
+    pub clock: &'a Arc<Clock>,
+    /// What is shown of the device.
+    pub roster: &'a Roster,
+    /// Its place there.
+    pub at: usize,
+    /// Turns true when the conversation must end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Holds one conversation until its link goes down, its session closes, or it is stopped. What the session gave by then is
+/// made durable first.
+pub async fn converse<S: Surroundings>(
+    mut link: Link,
+    session: Box<dyn Session>,
+    recorder: Recorder<S>,
+    surface: Surface<'_>,
+) -> Ended {
+    let mut talk = Talk { session, recorder, surface, down: false, gave_up: false };
+    let ended = talk.hold(&mut link).await;
+    talk.close(&mut link, ended).await;
+    ended
+}
+
+struct Talk<'a, S> {
+    session: Box<dyn Session>,
+    recorder: Recorder<S>,
+    surface: Surface<'a>,
+    /// The session was told that the link is down.
+    down: bool,
+    /// A record could not be made durable before the end: nothing after it may become durable either, so that the
+    /// stream's mark stays before it and the whole span is declared missed when the device returns.
+    gave_up: bool,
+}
+
+impl<S: Surroundings> Talk<'_, S> {
+    async fn hold(&mut self, link: &mut Link) -> Ended {
+        loop {
+            if let Some(ended) = self.settle(link).await {
+                return ended;
+            }
+            let wake = self.session.poll_timeout();
+            let sleep = wake.map_or(SLEEP_MAX, |wake| wake.since(self.surface.clock.now()).min(SLEEP_MAX));
+            tokio::select! {
+                event = link.next() => match event {
+                    Some(event) => self.take(&event),
+                    None => return Ended::LinkDown,
+                },
+                () = tokio::time::sleep(sleep) => {
+                    let now = self.surface.clock.now();
+                    if wake.is_some_and(|wake| wake <= now) {
+                        self.session.handle_timeout(now);
+                    }
+                }
+                () = stopped(&mut self.surface.stop) => return Ended::Stopped,
+            }
+        }
+    }
+
+    /// Carries out what the session wants and files what it gave, until it has nothing more.
+    async fn settle(&mut self, link: &Link) -> Option<Ended> {
+        loop {
+            let mut quiet = true;
+            while let Some(command) = self.session.poll_command() {
+                quiet = false;
+                let closes = command == Command::Close;
+                link.carry_out(command).await;
+                if closes {
+                    return Some(Ended::Closed);
+                }
+            }
+            while let Some(output) = self.session.poll_output() {
+                quiet = false;
+                self.count(&output);
+                self.recorder.take(self.surface.clock.now(), output);
+            }
+            quiet &= !self.file().await;
+            if quiet {
+                return self.down.then_some(Ended::LinkDown);
+            }
+        }
+    }
+
+    fn take(&mut self, event: &LinkEvent) {
+        if let Occurrence::Down { .. } = event.what {
+            self.recorder.link_down();
+            self.down = true;
+        }
+        self.session.handle_event(event.at, event.what.as_event());
+    }
+
+    /// Makes what the Recorder filed durable, one record after the other, and answers the session. True if there was any.
+    async fn file(&mut self) -> bool {
+        let mut any = false;
+        while let Some(filing) = self.recorder.poll_filing().filter(|_| !self.gave_up) {
+            any = true;
+            self.make_durable(filing).await;
+        }
+        while let Some(answer) = self.recorder.poll_answer() {
+            any = true;
+            self.answer(answer);
+        }
+        any
+    }
+
+    async fn make_durable(&mut self, filing: Filing) {
+        let Filing { draft, answers } = filing;
+        let content = Counted::of(&draft);
+        match append(self.surface.store, draft, &mut self.surface.stop).await {
+            Ok(()) => {
+                self.surface.roster.update(self.surface.at, |view| {
+                    view.trouble = None;
+                    match content {
+                        Counted::Reading => view.readings += 1,
+                        Counted::Segment => view.segments += 1,
+                        Counted::Refusal => view.refused += 1,
+                        Counted::Other => {}
+                    }
+                });
+                if matches!(content, Counted::Reading | Counted::Segment) {
+                    self.surface.roster.measured(self.surface.at, self.surface.clock.now());
+                }
+                answers.into_iter().for_each(|answer| self.answer(answer));
+            }
+            Err(NotDurable::GaveUp) => self.gave_up = true,
+            Err(NotDurable::TooBig) => {
+                let refuse = |answer: Answer| match answer {
+                    Answer::Stored(token) | Answer::Refused(token) => Answer::Refused(token),
+                };
+                let refused = answers.into_iter().map(refuse).collect();
+                self.recorder.refuse(self.surface.clock.now(), "too-big", &[], refused);
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let now = self.surface.clock.now();
+        match answer {
+            Answer::Stored(reading) => self.session.handle_event(now, Event::Stored { reading }),
+            Answer::Refused(reading) => self.session.handle_event(now, Event::Refused { reading }),
+        }
+    }
+
+    fn count<T>(&self, output: &Result<T, DriverError>) {
+        match output {
+            Err(DriverError::Resynchronised { skipped }) => {
+                self.surface.roster.update(self.surface.at, |view| view.skipped_octets += skipped)
+            }
+            Err(DriverError::NotThisDevice(why) | DriverError::Protocol(why)) => {
+                let trouble = format!("{why}; check that the driver in the configuration is the device's");
+                self.surface.roster.update(self.surface.at, |view| view.trouble = Some(trouble.clone()));
+            }
+            Ok(_) | Err(DriverError::Undecodable { .. } | DriverError::SamplesLost { .. }) => {}
+        }
+    }
+
+    /// Ends the conversation: what is still on its way is taken, what the session still gives is filed and made durable.
+    async fn close(&mut self, link: &mut Link, ended: Ended) {
+        let closed = async {
+            if ended != Ended::LinkDown {
+                link.carry_out(Command::Close).await;
+            }
+            while let Some(event) = link.next().await {
+                self.take(&event);
+            }
+            loop {
+                while let Some(output) = self.session.poll_output() {
+                    self.recorder.take(self.surface.clock.now(), output);
+                }
+                if !self.file().await {
+                    break;
+                }
+            }
+            self.recorder.finish();
+            self.file().await;
+        };
+        if tokio::time::timeout(CLOSING_MAX, closed).await.is_err() {
+            tracing::warn!(
+                "a closing conversation did not end in time; what it did not store is declared missed when the device returns"
+            );
+        }
+    }
+}
+
+/// What a record counts as in the roster.
+#[derive(Clone, Copy)]
+enum Counted {
+    Reading,
+    Segment,
+    Refusal,
+    Other,
+}
+
+impl Counted {
+    fn of(draft: &Draft) -> Self {
+        match draft.content {
+            Content::Reading(_) => Self::Reading,
+            Content::Segment(_) => Self::Segment,
+            Content::Refusal(_) => Self::Refusal,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Why a record did not become durable.
+enum NotDurable {
+    /// It is larger than any record may be.
+    TooBig,
+    /// The conversation is to end, and the store still refuses.
+    GaveUp,
+}
+
+/// Appends until it is durable: a full or failing disk is waited for, and nothing is answered meanwhile.
+async fn append(store: &StoreHandle, draft: Draft, stop: &mut watch::Receiver<bool>) -> Result<(), NotDurable> {
+    loop {
+        match store.append(draft.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(StoreError::TooBig { .. }) => return Err(NotDurable::TooBig),
+            Err(error) => {
+                if *stop.borrow() {
+                    return Err(NotDurable::GaveUp);
+                }
+                tracing::warn!(%error, "the store refused an append; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(APPEND_RETRY) => {}
+                    () = stopped(stop) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Waits until `stop` turns true; for ever where nobody can turn it any more.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,37 @@
+//! The world as the Recorder asks it: clock, random ids, HMAC and digest.
+
+use std::sync::Arc;
+
+use kit_protocol::uplink::id::{Origin, RecordingId};
+use kit_protocol::uplink::wire;
+
+use super::recorder::Surroundings;
+use crate::clock::Clock;
+use crate::identity::origin::OriginKey;
+
+/// The real one.
+#[derive(Clone)]
+pub struct World {
+    /// The clocks.
+    pub clock: Arc<Clock>,
+    /// The key of origins.
+    pub origins: Arc<OriginKey>,
+}
+
+impl Surroundings for World {
+    fn clock(&self) -> wire::Clock {
+        self.clock.stated()
+    }
+
+    fn recording_id(&mut self) -> RecordingId {
+        RecordingId(self.origins.random_octets())
+    }
+
+    fn origin(&self, octets: &[u8]) -> Origin {
+        self.origins.origin(octets)
+    }
+
+    fn digest(&self, octets: &[u8]) -> [u8; 32] {
+        self.origins.digest(octets)
+    }
+}

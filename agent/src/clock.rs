@@ -1,0 +1,151 @@
+//! The agent's only source of time: CLOCK_BOOTTIME as [`Moment`], and what is known of the wall clock.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use kit_protocol::moment::Moment;
+use kit_protocol::uplink::id::BootId;
+use kit_protocol::uplink::wire::{self, ClockQuality};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::sync::tls::{JudgingClock, JudgingTimes};
+
+/// The wall clock is taken as moved when its offset to the boot clock changes by more than this.
+const OFFSET_STEP: Duration = Duration::from_millis(50);
+/// What NTP keeps a synchronised clock within, as stated with each reading.
+const SYNCED_ERROR_MS: u32 = 100;
+/// What a clock that merely looks right may be wrong by, as stated with each reading.
+const PLAUSIBLE_ERROR_MS: u32 = 3_600_000;
+/// No kit ran before this: 2025-01-01T00:00:00Z, Unix seconds.
+const EARLIEST_UNIX_S: i64 = 1_735_689_600;
+/// systemd-timesyncd makes this file once it has synchronised the clock in this boot.
+const SYNCHRONISED_MARK: &str = "/run/systemd/timesync/synchronized";
+
+/// Reads the clocks; shared by all tasks.
+#[derive(Debug)]
+pub struct Clock {
+    boot_id: BootId,
+    /// The clock as last stated: readings share one definition until it moves.
+    stated: Mutex<Option<wire::Clock>>,
+}
+
+impl Clock {
+    /// The clocks of this boot.
+    #[must_use]
+    pub fn of_this_boot() -> Self {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        // A kernel without the file gets one boot id for ever: times are then told apart by the offset alone.
+        Self { boot_id: digits.parse().unwrap_or(BootId([0; 16])), stated: Mutex::new(None) }
+    }
+
+    /// This boot.
+    #[must_use]
+    pub fn boot_id(&self) -> BootId {
+        self.boot_id
+    }
+
+    /// The boot clock now.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        now()
+    }
+
+    /// What is known of the wall clock, to be stored beside every reading.
+    ///
+    /// The same value is given until the clock moves by more than 50 ms or its quality changes, so that an epoch needs one
+    /// definition of it, not one a reading.
+    #[must_use]
+    pub fn stated(&self) -> wire::Clock {
+        let fresh = self.measure();
+        let mut stated = match self.stated.lock() {
+            Ok(guard) => guard,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        let moved = |old: &wire::Clock| {
+            old.quality != fresh.quality || u128::from(old.offset_us.abs_diff(fresh.offset_us)) > OFFSET_STEP.as_micros()
+        };
+        if stated.as_ref().is_none_or(moved) {
+            *stated = Some(fresh.clone());
+            return fresh;
+        }
+        stated.clone().unwrap_or(fresh)
+    }
+
+    fn measure(&self) -> wire::Clock {
+        let offset_us = unix_us() - i64::try_from(now().as_nanos() / 1000).unwrap_or(i64::MAX);
+        let quality = quality(unix_us(), Path::new(SYNCHRONISED_MARK).exists());
+        let error_ms = match quality {
+            ClockQuality::Synced => SYNCED_ERROR_MS,
+            ClockQuality::Plausible => PLAUSIBLE_ERROR_MS,
+            ClockQuality::Estimated | ClockQuality::Unknown => 0,
+        };
+        wire::Clock { boot_id: self.boot_id.0.to_vec(), offset_us, quality: quality.into(), error_ms }
+    }
+}
+
+impl JudgingClock for Clock {
+    fn judging_times(&self) -> JudgingTimes {
+        let wall = since_epoch(unix_us());
+        if ClockQuality::try_from(self.stated().quality) == Ok(ClockQuality::Synced) {
+            return JudgingTimes { first: wall, wall: None };
+        }
+        let since_boot = self.now().since(Moment::ZERO);
+        JudgingTimes { first: since_epoch(EARLIEST_UNIX_S * 1_000_000) + since_boot, wall: Some(wall) }
+    }
+
+    fn wall_clock_is_plausible(&self) {
+        tracing::debug!("the broker's certificate holds at the wall clock: it is plausible, not trusted");
+    }
+}
+
+fn since_epoch(unix_us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(unix_us).unwrap_or(0))
+}
+
+/// Judges the wall clock; a reading is never refused for it (I8).
+fn quality(unix_us: i64, synchronised: bool) -> ClockQuality {
+    match (synchronised, unix_us / 1_000_000 >= EARLIEST_UNIX_S) {
+        (_, false) => ClockQuality::Unknown,
+        (true, true) => ClockQuality::Synced,
+        (false, true) => ClockQuality::Plausible,
+    }
+}
+
+/// CLOCK_BOOTTIME.
+#[must_use]
+pub fn now() -> Moment {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Moment::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+}
+
+/// The wall clock, Unix time in microseconds, right or wrong.
+#[must_use]
+pub fn unix_us() -> i64 {
+    let time = clock_gettime(ClockId::Realtime);
+    time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i8_a_clock_in_1970_is_unknown_not_refused() {
+        assert_eq!(quality(0, false), ClockQuality::Unknown);
+        assert_eq!(quality(5_000_000, true), ClockQuality::Unknown);
+        assert_eq!(quality(1_790_000_000_000_000, false), ClockQuality::Plausible);
+        assert_eq!(quality(1_790_000_000_000_000, true), ClockQuality::Synced);
+    }
+
+    #[test]
+    fn the_clock_is_stated_once_until_it_moves() {
+        let clock = Clock::of_this_boot();
+        assert_eq!(clock.stated(), clock.stated());
+        let earlier = clock.now();
+        assert!(clock.now() >= earlier);
+    }
+}

@@ -1,0 +1,293 @@
+//! The configuration: text becomes types that cannot be wrong, and nobody checks again.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use device_drivers::driver::{Driver, Link};
+use device_drivers::transport::Address;
+use kit_protocol::uplink::id::{KitId, Tenant};
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+/// Devices one kit may have, at most.
+pub const DEVICES_MAX: usize = 32;
+/// Where the local API listens unless the configuration says otherwise.
+pub const SOCKET: &str = "/run/kit-agent/kit-agent.sock";
+/// A stream of spot values gives one reading so often, unless the device says otherwise.
+const STREAM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Everything the agent is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The kit's id: MQTT client id and certificate common name.
+    #[serde(deserialize_with = "parsed")]
+    pub kit: KitId,
+    /// The health authority: the certificate's organisation.
+    #[serde(deserialize_with = "parsed")]
+    pub tenant: Tenant,
+    /// Directory of everything the agent keeps.
+    pub state: PathBuf,
+    /// The Unix socket of the local API.
+    #[serde(default = "default_socket")]
+    pub socket: PathBuf,
+    /// The broker.
+    pub broker: Broker,
+    /// The centre.
+    pub centre: Centre,
+    /// The devices.
+    #[serde(default, rename = "device", deserialize_with = "devices")]
+    pub devices: Vec<Device>,
+}
+
+/// How the broker is reached. There is no plaintext.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// Host name or address, as the broker's certificate names it.
+    #[serde(deserialize_with = "host")]
+    pub host: String,
+    /// TCP port.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// PEM file of the authorities that may sign the broker's certificate.
+    pub authority: PathBuf,
+    /// PEM file of the kit's certificate.
+    pub certificate: PathBuf,
+    /// PEM file of the kit's private key, PKCS#8, readable by the agent alone.
+    pub key: PathBuf,
+}
+
+/// The centre.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Centre {
+    /// PEM files of the public keys whose signatures count.
+    pub keys: Vec<PathBuf>,
+}
+
+/// A device of the kit.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, try_from = "DeviceText")]
+pub struct Device {
+    /// The device's stable identity in every reading.
+    pub identity: String,
+    /// Which driver speaks to it.
+    pub driver: &'static Driver,
+    /// Where it is.
+    pub place: Place,
+    /// One reading of a continuous stream so often.
+    pub stream_interval: Duration,
+    /// Its user slot bound at pairing.
+    pub user_slot: Option<u8>,
+}
+
+/// Where a device is met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A serial port.
+    Port(PathBuf),
+    /// A Bluetooth address.
+    Address(Address),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceText {
+    identity: Option<String>,
+    driver: String,
+    port: Option<PathBuf>,
+    address: Option<String>,
+    stream_interval_s: Option<u32>,
+    user_slot: Option<u8>,
+}
+
+impl TryFrom<DeviceText> for Device {
+    type Error = String;
+
+    fn try_from(text: DeviceText) -> Result<Self, String> {
+        let known = || device_drivers::registry::DRIVERS.iter().map(|driver| driver.name).collect::<Vec<_>>().join(", ");
+        let driver = device_drivers::registry::find(&text.driver)
+            .ok_or_else(|| format!("driver: expected one of {}, not {:?}", known(), text.driver))?;
+        let place = match (driver.link, text.port, text.address) {
+            (Link::Serial(_), Some(port), None) => Place::Port(port),
+            (Link::Serial(_), ..) => {
+                return Err(format!(
+                    "port: the driver {} needs a serial port, such as \"/dev/ttyUSB0\", and no address",
+                    driver.name
+                ));
+            }
+            (Link::Ble { .. }, None, Some(address)) => {
+                Place::Address(address.parse().map_err(|error| format!("address: {error}"))?)
+            }
+            (Link::Ble { .. }, ..) => {
+                return Err(format!(
+                    "address: the driver {} needs a Bluetooth address, such as \"F0:F1:F2:F3:F4:F5\", and no port",
+                    driver.name
+                ));
+            }
+        };
+        let stream_interval = match text.stream_interval_s {
+            None => STREAM_INTERVAL,
+            Some(seconds @ 1..=3600) => Duration::from_secs(seconds.into()),
+            Some(_) => return Err("stream_interval_s: expected 1 to 3600 seconds".into()),
+        };
+        let identity = text.identity.unwrap_or_else(|| match &place {
+            Place::Port(port) => format!("{}@{}", driver.name, port.display()),
+            Place::Address(address) => address.to_string(),
+        });
+        if identity.is_empty() || identity.len() > 64 || identity.contains(['/', '\n']) {
+            return Err("identity: expected 1 to 64 characters without / or line ends".into());
+        }
+        Ok(Self { identity, driver, place, stream_interval, user_slot: text.user_slot })
+    }
+}
+
+fn default_socket() -> PathBuf {
+    SOCKET.into()
+}
+
+fn default_port() -> u16 {
+    8883
+}
+
+fn parsed<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: fmt::Display>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let name = text.len() <= 253
+        && !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    if name || text.parse::<IpAddr>().is_ok() {
+        Ok(text)
+    } else {
+        Err(de::Error::custom("expected a host name or an IP address, without port or scheme"))
+    }
+}
+
+fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Device>, D::Error> {
+    let devices = Vec::<Device>::deserialize(deserializer)?;
+    if devices.len() > DEVICES_MAX {
+        return Err(de::Error::custom(format!("expected at most {DEVICES_MAX} devices")));
+    }
+    for (at, device) in devices.iter().enumerate() {
+        let twice = |other: &Device| other.identity == device.identity || other.place == device.place;
+        if devices.iter().take(at).any(twice) {
+            return Err(de::Error::custom(format!("the device {} stands there twice", device.identity)));
+        }
+    }
+    Ok(devices)
+}
+
+/// One line: the file, the place in it, what was expected.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl Config {
+    /// Reads and parses a file; relative paths in it are relative to its folder.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(file).map_err(|error| ConfigError(format!("{}: cannot be read: {error}", file.display())))?;
+        let mut config = Self::parse(&text).map_err(|error| ConfigError(format!("{}:{error}", file.display())))?;
+        config.make_absolute(file.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    /// Parses the text of a configuration; the error says `line: key: what was expected`.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let message = error.message().replace('\n', " ");
+            match error.span() {
+                Some(span) => {
+                    let (line, key) = locate(text, span.start);
+                    ConfigError(format!("{line}: {key}{message}"))
+                }
+                None => ConfigError(format!(" {message}")),
+            }
+        })
+    }
+
+    fn make_absolute(&mut self, folder: &Path) {
+        let paths =
+            [&mut self.state, &mut self.socket, &mut self.broker.authority, &mut self.broker.certificate, &mut self.broker.key];
+        for path in paths.into_iter().chain(&mut self.centre.keys) {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+/// The line of an offset, and the key that stands there as `section.key: `.
+fn locate(text: &str, offset: usize) -> (usize, String) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_number = before.matches('\n').count() + 1;
+    let line = text.lines().nth(line_number - 1).unwrap_or("");
+    let header = |line: &str| line.trim().strip_prefix('[').map(|rest| rest.trim_matches(['[', ']', ' ']).to_string());
+    let section = header(line).or_else(|| before.lines().rev().find_map(header));
+    let key = line.split_once('=').filter(|_| header(line).is_none()).map(|(key, _)| key.trim().to_string());
+    let path = [section, key].into_iter().flatten().collect::<Vec<_>>().join(".");
+    (line_number, if path.is_empty() { path } else { format!("{path}: ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+kit = "KIT-0001"
+tenant = "centro"
+state = "/var/lib/kit-agent"
+
+[broker]
+host = "broker.example"
+authority = "ca.pem"
+certificate = "kit.pem"
+key = "kit.key"
+
+[centre]
+keys = ["centre.pub.pem"]
+
+[[device]]
+driver = "oximeter-nonin"
+port = "/dev/ttyUSB0"
+"#;
+
+    fn error(from: &str, to: &str) -> String {
+        assert!(WHOLE.contains(from), "{from}");
+        Config::parse(&WHOLE.replace(from, to)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_configuration_is_taken() {
+        let config = Config::parse(WHOLE).unwrap();
+        assert_eq!(config.broker.port, 8883);
+        assert_eq!(config.devices[0].place, Place::Port("/dev/ttyUSB0".into()));
+        assert_eq!(config.devices[0].identity, "oximeter-nonin@/dev/ttyUSB0");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_line_key_and_expectation() {
+        assert_eq!(error("KIT-0001", "kit 1"), "2: kit: a kit id is 4 to 32 of A-Z, 0-9 and -");
+        assert_eq!(error("\"broker.example\"", "5"), "7: broker.host: invalid type: integer `5`, expected a string");
+        assert_eq!(error("tenant = \"centro\"\n", ""), " missing field `tenant`".replacen(' ', "1: ", 1));
+        assert!(error("broker.example", "mqtts://broker").contains("7: broker.host: expected a host name"));
+        assert!(error("oximeter-nonin", "toaster").contains("driver: expected one of "));
+        assert!(error("port = \"/dev/ttyUSB0\"", "address = \"F0:F1:F2:F3:F4:F5\"").contains("needs a serial port"));
+        assert!(error("keys =", "kyes =").contains("13: centre.kyes: unknown field `kyes`"));
+    }
+
+    #[test]
+    fn relative_paths_are_relative_to_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kit.toml");
+        std::fs::write(&file, WHOLE).unwrap();
+        let config = Config::load(&file).unwrap();
+        assert_eq!(config.broker.key, folder.path().join("kit.key"));
+        assert_eq!(config.state, Path::new("/var/lib/kit-agent"));
+        assert_eq!(Config::load(&folder.path().join("none.toml")).unwrap_err().to_string().lines().count(), 1);
+    }
+}

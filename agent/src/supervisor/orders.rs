@@ -1,0 +1,101 @@
+//! What the command line asks the agent to do, one at a time: activate an assignment, end it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kit_protocol::uplink::id::{KitId, Tenant};
+use kit_protocol::uplink::wire::{ClockQuality, EpochReason};
+use tokio::sync::{RwLock, mpsc, watch};
+
+use crate::acquisition::keeper::Shared;
+use crate::api::server::Order;
+use crate::clock::{Clock, unix_us};
+use crate::config::Config;
+use crate::identity::keys::CentreKeys;
+use crate::identity::secret::write_durably;
+use crate::identity::{Identity, assignment};
+use crate::store::thread::StoreHandle;
+
+/// Every conversation is closed within this before an epoch changes (I4).
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// Carries orders out.
+pub(super) struct Orders {
+    tenant: Tenant,
+    kit: KitId,
+    counter_file: PathBuf,
+    centre: Arc<CentreKeys>,
+    clock: Arc<Clock>,
+    store: StoreHandle,
+    pausing: Arc<watch::Sender<bool>>,
+    conversations: Arc<RwLock<()>>,
+}
+
+impl Orders {
+    pub(super) fn new(config: &Config, identity: &Identity, shared: &Shared, pausing: Arc<watch::Sender<bool>>) -> Self {
+        Self {
+            tenant: config.tenant.clone(),
+            kit: config.kit.clone(),
+            counter_file: config.state.join("identity").join("assignment-counter"),
+            centre: Arc::clone(&identity.centre),
+            clock: Arc::clone(&shared.world.clock),
+            store: shared.store.clone(),
+            pausing,
+            conversations: Arc::clone(&shared.conversations),
+        }
+    }
+
+    /// Until nobody can order any more.
+    pub(super) async fn carry_out(self, mut orders: mpsc::Receiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            // Whoever asked may have gone: the order is carried out all the same.
+            match order {
+                Order::StartAssignment(document, answer) => drop(answer.send(self.start(&document).await)),
+                Order::EndAssignment(answer) => drop(answer.send(self.end().await)),
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn start(&self, document: &[u8]) -> Result<String, String> {
+        let trusted = ClockQuality::try_from(self.clock.stated().quality) == Ok(ClockQuality::Synced);
+        let now = trusted.then(unix_us);
+        let counter = self.counter();
+        let opened = assignment::open(document, &*self.centre, &self.tenant, &self.kit, counter, now);
+        let assignment = opened.map_err(|error| error.to_string())?;
+        self.switch(Some(assignment.id.clone()), EpochReason::AssignmentStart).await?;
+        // After the epoch: a power cut between the two lets the same document be given again, which changes nothing.
+        write_durably(&self.counter_file, assignment.counter.to_string().as_bytes())
+            .map_err(|error| format!("the assignment is active, but {}: {error}", self.counter_file.display()))?;
+        Ok(format!("Assignment {} is active.", assignment.id))
+    }
+
+    async fn end(&self) -> Result<String, String> {
+        let active = self.store.view().borrow().epochs.iter().find(|epoch| epoch.open).and_then(|epoch| epoch.assignment.clone());
+        let Some(id) = active else { return Err("no assignment is active here; nothing was changed".into()) };
+        self.switch(None, EpochReason::AssignmentEnd).await?;
+        Ok(format!("Assignment {id} has ended; readings are now kept as unassigned."))
+    }
+
+    /// Closes every conversation, changes the epoch, lets them begin again: never are two epochs open for appends.
+    async fn switch(&self, assignment: Option<String>, reason: EpochReason) -> Result<(), String> {
+        self.pausing.send_replace(true);
+        let closed = tokio::time::timeout(CLOSE_MAX, self.conversations.write()).await;
+        let switched = match closed {
+            Ok(_none_open) => self
+                .store
+                .switch_epoch(assignment.as_deref(), reason)
+                .await
+                .map(|_| ())
+                .map_err(|error| format!("{error}; nothing was changed")),
+            Err(_) => Err("a device did not let go in 5 seconds; nothing was changed, try again".into()),
+        };
+        self.pausing.send_replace(false);
+        switched
+    }
+
+    fn counter(&self) -> u64 {
+        std::fs::read_to_string(&self.counter_file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,72 @@
+//! What is answered, once it is on the disk.
+
+use kit_protocol::uplink::id::{EpochId, Lane};
+use kit_protocol::uplink::settlement::{RANGES_MAX, Settlement};
+use kit_protocol::uplink::wire::{self, RejectReason};
+
+use super::decision::{RETRY_DATABASE, Rejection};
+use super::{Batch, State};
+
+/// Rejections in one answer; further ones go into further answers.
+pub const REJECTS_PER_ANSWER_MAX: usize = 128;
+/// Ranges above `upto` in one `Settled`, over all of its lanes.
+pub const RANGES_PER_SETTLED_MAX: usize = 256;
+
+/// What is settled of one lane of one epoch.
+pub type LaneSettled = (EpochId, Lane, Settlement);
+
+/// The answers to a batch, after its commit: what is settled of the lanes it touched, and what is rejected.
+#[must_use]
+pub fn answer_batch(batch: &Batch, settled: &[LaneSettled], rejections: &[Rejection]) -> Vec<wire::Answer> {
+    let ack: Vec<_> = settled.iter().map(|(epoch, lane, settlement)| settlement.to_wire(*epoch, *lane)).collect();
+    let mut reject = rejections.iter().map(|rejection| rejection.to_wire(batch)).peekable();
+    let mut answers = Vec::new();
+    let mut ack = Some(ack);
+    while ack.is_some() || reject.peek().is_some() {
+        answers.push(wire::Answer {
+            nonce: batch.nonce.0.to_vec(),
+            ack: ack.take().unwrap_or_default(),
+            reject: reject.by_ref().take(REJECTS_PER_ANSWER_MAX).collect(),
+            settled: None,
+        });
+    }
+    answers
+}
+
+/// The answers to a batch that the database could not take: everything later, nothing settled.
+#[must_use]
+pub fn answer_later(batch: &Batch) -> Vec<wire::Answer> {
+    let retry_after = Some(RETRY_DATABASE);
+    let entries = batch.entries.iter();
+    let rejections: Vec<_> =
+        entries.map(|entry| Rejection { seq: entry.seq, reason: RejectReason::Database, retry_after }).collect();
+    answer_batch(batch, &[], &rejections)
+}
+
+/// The answer to a state: all that the database knows of the epochs it names. `settled` holds every lane of them.
+#[must_use]
+pub fn answer_state(state: &State, settled: &[LaneSettled]) -> wire::Answer {
+    let mut ranges_left = RANGES_PER_SETTLED_MAX;
+    let lanes = settled.iter().map(|(epoch, lane, settlement)| {
+        let mut lane = settlement.to_wire(*epoch, *lane);
+        lane.ranges.truncate(ranges_left.min(RANGES_MAX));
+        ranges_left -= lane.ranges.len();
+        lane
+    });
+    let settled = wire::Settled { lanes: lanes.collect() };
+    wire::Answer { nonce: state.nonce.0.to_vec(), ack: Vec::new(), reject: Vec::new(), settled: Some(settled) }
+}
+
+impl Rejection {
+    fn to_wire(&self, batch: &Batch) -> wire::Reject {
+        let delay = self.retry_after.map_or(0, |delay| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX));
+        wire::Reject {
+            epoch: batch.epoch.0.to_vec(),
+            lane: batch.lane.to_wire().into(),
+            seq: self.seq,
+            run: batch.run.0.to_vec(),
+            reason: self.reason.into(),
+            retry_after_ms: delay,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! One characteristic by itself, with its fields as the standard names them.
+
+use kit_protocol::gatt::date_time::DateTime;
+use kit_protocol::gatt::plx_continuous::{PlxContinuousMeasurement, Spo2PulseRate};
+use kit_protocol::gatt::plx_features::{PlxFeatures, SupportedFeatures};
+use kit_protocol::gatt::plx_spot_check::PlxSpotCheckMeasurement;
+use kit_protocol::gatt::plx_status::{DeviceAndSensorStatus, MeasurementStatus};
+use kit_protocol::gatt::racp::{Bound, OpCode, Request, Response, Selection};
+use kit_protocol::json::{ValueLine, hex};
+use kit_protocol::mder::Number;
+use kit_protocol::nomenclature::Mdc;
+use kit_protocol::reader::DecodeError;
+use kit_protocol::reading::{Status, Value as ReadingValue};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::driver::bluetooth;
+
+type Decoder = fn(&[u8]) -> Result<Value, DecodeError>;
+
+/// Every characteristic that is decoded by itself.
+const DECODERS: [(u16, Decoder); 5] = [
+    (0x2a08, |octets| DateTime::decode(octets).map(|time| date_time(&time))),
+    (0x2a52, control_point),
+    (0x2a5e, |octets| PlxSpotCheckMeasurement::decode(octets).map(|m| spot_check(&m))),
+    (0x2a5f, |octets| PlxContinuousMeasurement::decode(octets).map(|m| continuous(&m))),
+    (0x2a60, |octets| PlxFeatures::decode(octets).map(|features| plx_features(&features))),
+];
+
+/// The decoder of a characteristic; `None` where the project has none.
+pub(super) fn decoder(characteristic: Uuid) -> Option<Decoder> {
+    DECODERS.into_iter().find(|(number, _)| bluetooth(*number) == characteristic).map(|(_, decoder)| decoder)
+}
+
+/// The numbers of all that are decoded, for the message of wrong use.
+pub(super) fn known() -> String {
+    DECODERS.map(|(number, _)| format!("{number:04x}")).join(", ")
+}
+
+fn spot_check(m: &PlxSpotCheckMeasurement) -> Value {
+    let mut fields = Map::new();
+    number(&mut fields, "spo2", Some(m.spo2));
+    number(&mut fields, "pulse_rate", Some(m.pulse_rate));
+    fields.insert("time_stamp".into(), json!(m.time_stamp.map(|time| time.to_string())));
+    statuses(&mut fields, m.measurement_status, m.device_and_sensor_status);
+    number(&mut fields, "pulse_amplitude_index", m.pulse_amplitude_index);
+    fields.insert("device_clock_not_set".into(), json!(m.device_clock_not_set));
+    fields.into()
+}
+
+/// `spo2` and `pulse_rate` are the standard's SpO2PR-Normal.
+fn continuous(m: &PlxContinuousMeasurement) -> Value {
+    let mut fields = pair(m.normal);
+    fields.insert("spo2pr_fast".into(), json!(m.fast.map(pair)));
+    fields.insert("spo2pr_slow".into(), json!(m.slow.map(pair)));
+    statuses(&mut fields, m.measurement_status, m.device_and_sensor_status);
+    number(&mut fields, "pulse_amplitude_index", m.pulse_amplitude_index);
+    fields.into()
+}
+
+fn pair(pair: Spo2PulseRate) -> Map<String, Value> {
+    let mut fields = Map::new();
+    number(&mut fields, "spo2", Some(pair.spo2));
+    number(&mut fields, "pulse_rate", Some(pair.pulse_rate));
+    fields
+}
+
+/// The exact decimal as text; a special value is `null` beside its reason, as in a reading.
+fn number(fields: &mut Map<String, Value>, name: &str, number: Option<Number>) {
+    let line = number.map(|number| ValueLine::new(&ReadingValue { code: Mdc(0), quantity: number.into(), unit: "" }));
+    let (value, absent) = line.map_or((None, None), |line| (line.value, line.absent));
+    fields.insert(name.into(), json!(value));
+    if let Some(reason) = absent {
+        fields.insert(format!("{name}_absent"), json!(reason));
+    }
+}
+
+fn terms(terms: Option<impl Iterator<Item = Status>>) -> Value {
+    json!(terms.map(Iterator::collect::<Vec<_>>))
+}
+
+fn statuses(fields: &mut Map<String, Value>, measurement: Option<MeasurementStatus>, sensor: Option<DeviceAndSensorStatus>) {
+    fields.insert("measurement_status".into(), terms(measurement.map(MeasurementStatus::terms)));
+    fields.insert("device_and_sensor_status".into(), terms(sensor.map(DeviceAndSensorStatus::terms)));
+}
+
+fn plx_features(features: &PlxFeatures) -> Value {
+    json!({
+        "supported_features": terms(Some(SupportedFeatures::terms(features.supported_features))),
+        "measurement_status_support": terms(features.measurement_status_support.map(MeasurementStatus::terms)),
+        "device_and_sensor_status_support": terms(features.device_and_sensor_status_support.map(DeviceAndSensorStatus::terms)),
+    })
+}
+
+fn date_time(time: &DateTime) -> Value {
+    let DateTime { year, month, day, hour, minute, second } = time;
+    json!({
+        "date_time": time.to_string(),
+        "year": year, "month": month, "day": day, "hours": hour, "minutes": minute, "seconds": second,
+    })
+}
+
+/// A request or a response, which its op code tells.
+fn control_point(octets: &[u8]) -> Result<Value, DecodeError> {
+    if octets.first().is_some_and(|code| OpCode(*code).is_response()) {
+        return Response::decode(octets).map(|response| racp_response(&response));
+    }
+    Request::decode(octets).map(|request| racp_request(&request))
+}
+
+fn term(term: Option<&'static str>, code: u8) -> Value {
+    term.map_or(json!(code), |term| json!(term))
+}
+
+fn racp_request(request: &Request) -> Value {
+    let operand = match &request.selection {
+        Selection::Null | Selection::All | Selection::First | Selection::Last => Value::Null,
+        Selection::LessThanOrEqual(bound) => filter(bound, "maximum", bound),
+        Selection::GreaterThanOrEqual(bound) => filter(bound, "minimum", bound),
+        Selection::WithinRange(low, high) => {
+            let mut fields = filter(low, "minimum", low);
+            fields["maximum"] = filter(high, "maximum", high)["maximum"].take();
+            fields
+        }
+        Selection::Other { operand, .. } => json!(hex(operand)),
+    };
+    json!({
+        "op_code": term(request.op_code.term(), request.op_code.0),
+        "operator": term(request.selection.term(), request.selection.operator()),
+        "operand": operand,
+    })
+}
+
+fn filter(bound: &Bound, name: &str, value: &Bound) -> Value {
+    let filter_type = if matches!(bound, Bound::UserFacingTime(_)) { "user-facing-time" } else { "sequence-number" };
+    let value = match value {
+        Bound::SequenceNumber(number) => json!(number),
+        Bound::RecordNumber(number) => json!(number),
+        Bound::UserFacingTime(time) => json!(time.to_string()),
+    };
+    json!({ "filter_type": filter_type, name: value })
+}
+
+fn racp_response(response: &Response) -> Value {
+    let op_code = match response {
+        Response::NumberOfStoredRecords(_) => OpCode::NUMBER_RESPONSE,
+        Response::Code { .. } => OpCode::RESPONSE,
+        Response::CombinedReport(_) => OpCode::COMBINED_REPORT_RESPONSE,
+    };
+    let mut fields = json!({ "op_code": op_code.term(), "operator": "null" });
+    match response {
+        Response::NumberOfStoredRecords(count) | Response::CombinedReport(count) => {
+            fields["number_of_records"] = json!(count.number());
+        }
+        Response::Code { request, code } => {
+            fields["request_op_code"] = term(request.term(), request.0);
+            fields["response_code_value"] = term(code.term(), code.0);
+        }
+    }
+    fields
+}

@@ -1,0 +1,247 @@
+//! What a session has finished and not yet handed over, within the bounds of what may await `Stored`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use kit_protocol::moment::Moment;
+use kit_protocol::reading::{Block, Measured, RecordingHead};
+
+use crate::driver::{DriverError, MEASUREMENTS_UNSTORED_MAX, Output, SIGNAL_UNSTORED_MAX, Token};
+
+/// Measurements that wait to be handed over, at most.
+pub(crate) const MEASUREMENTS_WAITING_MAX: usize = 512;
+/// Signal that waits to be handed over, at most; what comes on top is declared lost.
+pub(crate) const SIGNAL_WAITING_MAX: Duration = Duration::from_secs(10);
+
+/// Skipped octets are told at once, and then at most so often: a bad cable must not fill the journal.
+const SKIPPED_TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// A queue of outputs that stops handing over while too much awaits its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    waiting: VecDeque<Waiting>,
+    unstored: BTreeMap<Token, Weight>,
+    measurements_waiting: usize,
+    signal_waiting: Duration,
+    measurements_unstored: usize,
+    signal_unstored: Duration,
+    lost: Option<Lost>,
+    skipped: u64,
+    skipped_told: Option<Moment>,
+    tokens: u32,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    output: Result<(Token, Output), DriverError>,
+    weight: Weight,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weight {
+    measurements: usize,
+    signal: Duration,
+}
+
+/// Samples for which there was no room, not yet declared.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    recording: u32,
+    first: u64,
+    count: u64,
+}
+
+/// There is no room: so much awaits its answer that nothing more is taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Outputs {
+    /// A number that this session has not used.
+    pub(crate) fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+
+    /// Takes in a measurement and gives the token it will be answered by.
+    pub(crate) fn measured(&mut self, measured: Measured) -> Result<Token, Full> {
+        if self.measurements_waiting >= MEASUREMENTS_WAITING_MAX {
+            return Err(Full);
+        }
+        let weight = Weight { measurements: 1, ..Weight::default() };
+        self.measurements_waiting += 1;
+        Ok(self.push(Output::Measured(measured), weight))
+    }
+
+    pub(crate) fn begin(&mut self, recording: u32, head: RecordingHead) {
+        self.push(Output::Begin { recording, head }, Weight::default());
+    }
+
+    /// Takes in a block that lasts `span`, or, where there is no room, declares its samples lost before the next one.
+    pub(crate) fn samples(&mut self, recording: u32, block: Block, channels: usize, span: Duration) {
+        if self.signal_waiting + span > SIGNAL_WAITING_MAX {
+            let first = block.device_counter.unwrap_or(block.first);
+            let count = u64::try_from(block.samples.len() / channels.max(1)).unwrap_or(u64::MAX);
+            match &mut self.lost {
+                Some(lost) => lost.count = first.saturating_add(count).saturating_sub(lost.first),
+                None => self.lost = Some(Lost { recording, first, count }),
+            }
+            return;
+        }
+        self.declare_lost();
+        self.signal_waiting += span;
+        self.push(Output::Samples { recording, block }, Weight { signal: span, ..Weight::default() });
+    }
+
+    pub(crate) fn end(&mut self, recording: u32) {
+        self.declare_lost();
+        self.push(Output::End { recording }, Weight::default());
+    }
+
+    pub(crate) fn error(&mut self, error: DriverError) {
+        self.waiting.push_back(Waiting { output: Err(error), weight: Weight::default() });
+    }
+
+    /// Octets were skipped.
+    pub(crate) fn skipped(&mut self, now: Moment, octets: u64) {
+        self.skipped += octets;
+        self.tell_skipped(now, false);
+    }
+
+    /// Tells what was skipped, if it is time again, or at the end.
+    pub(crate) fn tell_skipped(&mut self, now: Moment, ends: bool) {
+        let due = ends || self.skipped_told.is_none_or(|told| now.since(told) >= SKIPPED_TOLD_EVERY);
+        if self.skipped > 0 && due {
+            self.skipped_told = Some(now);
+            let skipped = std::mem::take(&mut self.skipped);
+            self.error(DriverError::Resynchronised { skipped });
+        }
+    }
+
+    /// The next output, unless too much awaits its answer.
+    pub(crate) fn poll(&mut self) -> Option<Result<(Token, Output), DriverError>> {
+        let weight = self.waiting.front()?.weight;
+        let too_many = weight.measurements > 0 && self.measurements_unstored >= MEASUREMENTS_UNSTORED_MAX;
+        let too_long = weight.signal > Duration::ZERO && self.signal_unstored + weight.signal > SIGNAL_UNSTORED_MAX;
+        if too_many || too_long {
+            return None;
+        }
+        let waiting = self.waiting.pop_front()?;
+        self.measurements_waiting -= weight.measurements;
+        self.signal_waiting -= weight.signal;
+        if let Ok((token, _)) = &waiting.output
+            && weight != Weight::default()
+        {
+            self.unstored.insert(*token, weight);
+            self.measurements_unstored += weight.measurements;
+            self.signal_unstored += weight.signal;
+        }
+        Some(waiting.output)
+    }
+
+    /// An output was answered, whichever way; an answer to none of ours is let pass.
+    pub(crate) fn answered(&mut self, token: Token) {
+        if let Some(weight) = self.unstored.remove(&token) {
+            self.measurements_unstored -= weight.measurements;
+            self.signal_unstored -= weight.signal;
+        }
+    }
+
+    fn declare_lost(&mut self) {
+        if let Some(Lost { recording, first, count }) = self.lost.take() {
+            self.error(DriverError::SamplesLost { recording, first, count });
+        }
+    }
+
+    fn push(&mut self, output: Output, weight: Weight) -> Token {
+        let token = self.token();
+        self.waiting.push_back(Waiting { output: Ok((token, output)), weight });
+        token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kit_protocol::reading::{Kind, Memory};
+
+    use super::*;
+
+    fn measured() -> Measured {
+        Measured {
+            kind: Kind::Other,
+            values: Vec::new(),
+            device_time: None,
+            record: None,
+            user_slot: None,
+            status: Vec::new(),
+            memory: Memory::Live,
+            received: Moment::ZERO,
+            octets: Vec::new(),
+            recording: None,
+        }
+    }
+
+    fn block(first: u64) -> Block {
+        Block {
+            first,
+            device_counter: Some(1_000 + first),
+            received: Moment::ZERO,
+            samples: vec![0; 10],
+            lead_off: 0,
+            saturated: 0,
+            artifact: false,
+        }
+    }
+
+    #[test]
+    fn no_more_than_64_measurements_await_their_answer() {
+        let mut outputs = Outputs::default();
+        for _ in 0..100 {
+            outputs.measured(measured()).unwrap();
+        }
+        let handed_over: Vec<_> = std::iter::from_fn(|| outputs.poll()).map(|output| output.unwrap().0).collect();
+        assert_eq!(handed_over.len(), MEASUREMENTS_UNSTORED_MAX);
+        outputs.answered(handed_over[3]);
+        outputs.answered(handed_over[3]);
+        outputs.answered(Token(9_999));
+        assert!(outputs.poll().is_some());
+        assert!(outputs.poll().is_none());
+    }
+
+    #[test]
+    fn a_measurement_for_which_there_is_no_room_is_not_taken_in() {
+        let mut outputs = Outputs::default();
+        for _ in 0..MEASUREMENTS_WAITING_MAX {
+            outputs.measured(measured()).unwrap();
+        }
+        assert_eq!(outputs.measured(measured()), Err(Full));
+    }
+
+    #[test]
+    fn skipped_octets_are_told_at_once_and_then_once_a_second() {
+        let mut outputs = Outputs::default();
+        for tenth in 0..25_u64 {
+            outputs.skipped(Moment::from_nanos(tenth * 100_000_000), 7);
+        }
+        outputs.tell_skipped(Moment::ZERO, true);
+        let told: Vec<_> = std::iter::from_fn(|| outputs.poll()).collect();
+        let skipped = |skipped| Err(DriverError::Resynchronised { skipped });
+        assert_eq!(told, [skipped(7), skipped(70), skipped(70), skipped(28)]);
+    }
+
+    #[test]
+    fn signal_for_which_there_is_no_room_is_declared_lost_before_the_next_block() {
+        let mut outputs = Outputs::default();
+        for second in 0..25 {
+            outputs.samples(1, block(second * 10), 1, Duration::from_secs(1));
+        }
+        let drain = |outputs: &mut Outputs| std::iter::from_fn(|| outputs.poll()).collect::<Vec<_>>();
+        let tokens: Vec<_> = drain(&mut outputs).into_iter().map(|output| output.unwrap().0).collect();
+        assert_eq!(tokens.len(), 10, "10 s await their answer, the rest of the room was taken by none");
+        assert!(outputs.poll().is_none());
+        tokens.into_iter().for_each(|token| outputs.answered(token));
+        outputs.samples(1, block(250), 1, Duration::from_secs(1));
+        let after = drain(&mut outputs);
+        assert_eq!(after[0], Err(DriverError::SamplesLost { recording: 1, first: 1_100, count: 150 }));
+        assert!(matches!(&after[1], Ok((_, Output::Samples { block, .. })) if block.first == 250));
+    }
+}

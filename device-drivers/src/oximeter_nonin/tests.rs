@@ -1,0 +1,248 @@
+use std::time::Duration;
+
+use kit_protocol::serial::nonin_df2::Frame;
+
+use super::*;
+use crate::driver::{DownReason, Endpoint, LinkError, SIGNAL_UNSTORED_MAX};
+use crate::transport::scripted::{Conversation, Given, Step};
+
+/// One packet that states this, its waveform counting on from `first`.
+fn packet(first: u8, spo2: Option<u8>, heart_rate: Option<u16>, status: u8) -> Vec<u8> {
+    let mut at = first;
+    let pleth = std::array::from_fn(|_| {
+        at = at.wrapping_add(1);
+        at.wrapping_sub(1)
+    });
+    Packet {
+        heart_rate,
+        spo2,
+        firmware: 48,
+        timer: 0,
+        status2: 0,
+        spo2_display: spo2,
+        spo2_fast: spo2,
+        spo2_beat_to_beat: spo2,
+        heart_rate_extended: heart_rate,
+        spo2_extended: spo2,
+        spo2_extended_display: spo2,
+        heart_rate_display: heart_rate,
+        heart_rate_extended_display: heart_rate,
+        status: [FrameStatus(0x80 | status); 25],
+        pleth,
+    }
+    .to_octets()
+}
+
+fn good(number: u8) -> Vec<u8> {
+    packet(number.wrapping_mul(25), Some(97), Some(72), 0)
+}
+
+fn sends(octets: Vec<u8>) -> Step {
+    Step::Sends(Endpoint::SERIAL, By::Serial, octets)
+}
+
+/// Each of these takes a third of a second on the line.
+fn line(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Step> {
+    let mut script = vec![Step::Up(vec![Endpoint::SERIAL])];
+    for packet in packets {
+        script.push(Step::Wait(Duration::from_nanos(333_333_334)));
+        script.push(sends(packet));
+    }
+    script
+}
+
+fn play(mut script: Vec<Step>) -> Vec<Given> {
+    script.push(Step::Down(DownReason::Lost));
+    Conversation::play((DRIVER.session)(Start::default()), &script).unwrap()
+}
+
+fn readings(given: &[Given]) -> Vec<&Measured> {
+    given.iter().filter_map(|(_, output)| if let Ok((_, Output::Measured(m))) = output { Some(m) } else { None }).collect()
+}
+
+/// The story of the waveform: what begins, where blocks stand, what was lost, what ends.
+fn story(given: &[Given]) -> Vec<String> {
+    given
+        .iter()
+        .filter_map(|(_, output)| match output {
+            Ok((_, Output::Begin { recording, .. })) => Some(format!("begin {recording}")),
+            Ok((_, Output::Samples { recording, block })) => {
+                let artifact = if block.artifact { " artifact" } else { "" };
+                Some(format!("{recording}: {}+{}{artifact}", block.first, block.samples.len()))
+            }
+            Ok((_, Output::End { recording })) => Some(format!("end {recording}")),
+            Ok((_, Output::Measured(_))) => None,
+            Err(DriverError::SamplesLost { recording, first, count }) => Some(format!("{recording}: lost {first}+{count}")),
+            Err(DriverError::Resynchronised { skipped }) => Some(format!("skipped {skipped}")),
+            Err(other) => Some(format!("{other:?}")),
+        })
+        .collect()
+}
+
+/// Every sample counts on modulo 256 from the recording's start.
+fn assert_samples_stand_in_place(given: &[Given]) {
+    for (_, output) in given {
+        if let Ok((_, Output::Samples { block, .. })) = output {
+            for (place, sample) in (block.first..).zip(&block.samples) {
+                assert_eq!(*sample, i32::from(place.to_le_bytes()[0]), "sample {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_reading_every_ten_seconds_and_the_whole_waveform_in_blocks_of_a_second() {
+    let given = play(line((0..93).map(good)));
+    let readings = readings(&given);
+    assert_eq!(readings.len(), 4, "at 0, 10, 20 and 30 s");
+    let values: Vec<_> = readings[0].values.iter().map(|v| (v.code, v.quantity.clone(), v.unit)).collect();
+    let number = |n| Quantity::Number(Decimal::whole(n));
+    assert_eq!(values, [(Mdc::SPO2, number(97), "%"), (Mdc::PULSE_RATE, number(72), "/min")]);
+    assert_eq!(readings[0].octets, good(0));
+    let story = story(&given);
+    assert_eq!((story.first().unwrap().as_str(), story.last().unwrap().as_str()), ("begin 1", "end 1"));
+    assert_eq!(story.len(), 2 + 93 / 3);
+    assert_eq!(story[1], "1: 0+75");
+    assert_samples_stand_in_place(&given);
+}
+
+#[test]
+fn the_split_of_the_octets_makes_no_difference() {
+    let octets: Vec<u8> = (0..6).flat_map(good).collect();
+    let whole = story(&play(vec![Step::Up(vec![Endpoint::SERIAL]), sends(octets.clone())]));
+    for size in [1, 2, 7, 64, 124, 126] {
+        let mut script = vec![Step::Up(vec![Endpoint::SERIAL])];
+        script.extend(octets.chunks(size).map(|chunk| sends(chunk.to_vec())));
+        assert_eq!(story(&play(script)), whole, "chunks of {size}");
+    }
+}
+
+#[test]
+fn status_terms_go_with_the_reading() {
+    let status = FrameStatus::OUT_OF_TRACK | FrameStatus::ARTIFACT | FrameStatus::RED;
+    let given = play(line([packet(0, Some(88), Some(50), status)]));
+    assert_eq!(readings(&given)[0].status, ["artifact", "out-of-track", "low-perfusion"]);
+    assert_eq!(story(&given), ["begin 1", "1: 0+25 artifact", "end 1"]);
+}
+
+#[test]
+fn a_sensor_that_is_off_gives_artifact_and_no_reading() {
+    let off = |number: u8| packet(number.wrapping_mul(25), None, None, FrameStatus::SENSOR_DISCONNECT);
+    let given = play(line([good(0), off(1), off(2), good(3)]));
+    assert_eq!(readings(&given).len(), 1);
+    assert_eq!(story(&given), ["begin 1", "1: 0+25", "1: 25+50 artifact", "1: 75+25", "end 1"]);
+}
+
+#[test]
+fn one_value_without_the_other_is_a_reading_with_an_absent_component() {
+    let given = play(line([packet(0, Some(97), None, 0)]));
+    let quantities: Vec<_> = readings(&given)[0].values.iter().map(|v| v.quantity.clone()).collect();
+    assert_eq!(quantities, [Quantity::Number(Decimal::whole(97)), Quantity::Special(Special::NotAvailable)]);
+}
+
+#[test]
+fn a_corrupted_packet_gives_no_reading_and_its_hole_is_declared() {
+    let mut packets: Vec<_> = (0..4).map(good).collect();
+    packets[1][37] ^= 0x08;
+    let given = play(line(packets));
+    assert_eq!(story(&given), ["begin 1", "skipped 5", "1: 0+32", "1: lost 32+1", "1: 33+67", "end 1"]);
+    assert_samples_stand_in_place(&given);
+
+    let mut first = good(0);
+    first[4] ^= 1;
+    assert!(readings(&play(line([first]))).is_empty());
+}
+
+#[test]
+fn lost_octets_jump_the_recording_by_the_frames_they_stood_in() {
+    let mut octets: Vec<u8> = (0..9).flat_map(good).collect();
+    octets.drain(402..443);
+    let script = line(octets.chunks(125).map(<[u8]>::to_vec));
+    let given = play(script);
+    assert!(story(&given).contains(&"1: lost 80+9".to_string()), "{:?}", story(&given));
+    assert_samples_stand_in_place(&given);
+}
+
+#[test]
+fn a_hole_that_nobody_can_size_ends_the_recording_and_begins_another() {
+    let mut script = line((0..3).map(good));
+    let fourth = good(3);
+    script.extend([sends(fourth[..40].to_vec()), Step::Wait(Duration::from_millis(500)), sends(fourth[63..].to_vec())]);
+    script.extend(line((4..7).map(good)).split_off(1));
+    let story = story(&play(script));
+    assert!(story.contains(&"1: lost 82+0".to_string()) && story.contains(&"end 1".to_string()), "{story:?}");
+    assert!(story.contains(&"begin 2".to_string()) && story.contains(&"end 2".to_string()), "{story:?}");
+}
+
+#[test]
+fn a_quiet_line_hands_over_what_is_gathered() {
+    // The last frame of the fifth packet waits for the octet behind it, and its packet with it.
+    let mut script = line((0..5).map(good));
+    script.push(Step::Wait(Duration::from_secs(2)));
+    let mut conversation = Conversation::new((DRIVER.session)(Start::default()));
+    script.iter().for_each(|step| conversation.step(step).unwrap());
+    assert_eq!(story(conversation.given()), ["begin 1", "1: 0+75", "1: 75+25"]);
+}
+
+#[test]
+fn a_store_that_stands_still_is_not_flooded_and_what_has_no_room_is_declared() {
+    let mut script = vec![Step::HoldAnswers];
+    script.extend(line((0..120).map(good)));
+    script.push(Step::Answer);
+    script.extend(line((120..126).map(good)).split_off(1));
+    let given = play(script);
+    let story = story(&given);
+    // 10 s await their answer, 10 s wait, the rest of the 40 s had no room, but for the block that is being gathered.
+    let before_answer: usize = story.iter().position(|line| line.contains("lost")).unwrap();
+    let seconds = story[..before_answer].iter().filter(|line| line.contains("+75")).count();
+    assert_eq!(seconds, 2 * usize::try_from(SIGNAL_UNSTORED_MAX.as_secs()).unwrap(), "{story:?}");
+    assert_eq!(story[before_answer], "1: lost 1500+1425");
+    assert_eq!(story[before_answer + 1], "1: 2925+75");
+    assert_samples_stand_in_place(&given);
+}
+
+#[test]
+fn a_line_that_carries_something_else_is_not_this_device() {
+    let mut conversation = Conversation::new((DRIVER.session)(Start::default()));
+    conversation.step(&Step::Up(vec![Endpoint::SERIAL])).unwrap();
+    for _ in 0..200 {
+        conversation.step(&sends(vec![0x55; 100])).unwrap();
+    }
+    conversation.step(&Step::Close).unwrap();
+    conversation.step(&Step::Quiet).unwrap();
+    let not_this = |given: &Given| matches!(given.1, Err(DriverError::NotThisDevice(_)));
+    assert_eq!(conversation.given().iter().filter(|given| not_this(given)).count(), 1);
+}
+
+#[test]
+fn events_out_of_place_are_let_pass() {
+    let mut session = Oximeter::new(Start::default());
+    session.handle_event(Moment::ZERO, Event::Received { from: Endpoint::SERIAL, octets: &good(0), by: By::Serial });
+    session.handle_event(Moment::ZERO, Event::Done { command: Token(7) });
+    session.handle_event(Moment::ZERO, Event::Failed { command: Token(7), error: LinkError::Timeout });
+    session.handle_event(Moment::ZERO, Event::Stored { reading: Token(7) });
+    session.handle_event(Moment::ZERO, Event::Down { reason: DownReason::Lost });
+    session.handle_event(Moment::ZERO, Event::Down { reason: DownReason::Lost });
+    session.handle_timeout(Moment::ZERO);
+    assert!(session.poll_output().is_none() && session.poll_command().is_none() && session.poll_timeout().is_none());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_input_panics_and_every_sample_is_a_frames(
+        pieces in proptest::collection::vec((0..4_u8, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)), 0..30),
+    ) {
+        let mut script = vec![Step::Up(vec![Endpoint::SERIAL])];
+        for (packets, noise) in pieces {
+            script.push(sends((0..packets).flat_map(good).collect()));
+            script.push(sends(noise));
+            script.push(Step::Wait(Duration::from_millis(700)));
+        }
+        let given = play(script);
+        let samples: usize = given.iter().map(|(_, output)| match output {
+            Ok((_, Output::Samples { block, .. })) => block.samples.len(),
+            _ => 0,
+        }).sum();
+        proptest::prop_assert!(samples * Frame::OCTETS <= 30 * 4 * 125 + 30 * 80);
+    }
+}

@@ -1,0 +1,474 @@
+//! Pulse oximeters of the Bluetooth Pulse Oximeter Service (0x1822).
+//!
+//! Services: 0x1822 with PLX Features (0x2A60, read), Spot-Check Measurement (0x2A5E, indicated), Continuous Measurement
+//! (0x2A5F, notified) and, in devices with a memory, the Record Access Control Point (0x2A52, written and indicated).
+//! Source: Bluetooth SIG, Pulse Oximeter Service and Profile 1.0.1. The service's control point knows neither sequence
+//! numbers nor times: all stored records are asked for at each connection, and the store tells known ones by their origin.
+//! That needs a time stamp, so the memory of a device without one is left alone: its records would double.
+//! A spot check is a reading; of continuous values one every 10 s is (the usual averaging; fast and slow ones are left).
+//! Records are deleted, where that is allowed, only when every one of a report is durable and the device still has as many.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use kit_protocol::gatt::plx_continuous::PlxContinuousMeasurement;
+use kit_protocol::gatt::plx_features::{PlxFeatures, SupportedFeatures};
+use kit_protocol::gatt::plx_spot_check::PlxSpotCheckMeasurement;
+use kit_protocol::gatt::plx_status::{DeviceAndSensorStatus, MeasurementStatus};
+use kit_protocol::gatt::racp::{OpCode, Request, Response, ResponseCode};
+use kit_protocol::mder::Number;
+use kit_protocol::moment::Moment;
+use kit_protocol::nomenclature::Mdc;
+use kit_protocol::reading::{Kind, Measured, Memory, Status, Value};
+
+use crate::driver::{Command, Driver, DriverError, Endpoint, Event, Link, Output, Pairing, Security, Session, Start, Token};
+use crate::outputs::Outputs;
+
+/// The registry's row.
+pub const DRIVER: Driver = Driver {
+    name: "pulse-oximeter",
+    version: "1",
+    link: Link::Ble { services: &[SERVICE] },
+    protocol: "Pulse Oximeter Service 0x1822",
+    gives: "SpO2, pulse, perfusion index, status; stored spot checks",
+    security: Security::Unauthenticated,
+    pairing: Pairing::Bond,
+    memory: true,
+    session: |start| Box::new(PulseOximeter::new(&start)),
+};
+
+const SERVICE: u16 = 0x1822;
+const SPOT_CHECK: Endpoint = Endpoint::gatt(SERVICE, 0x2a5e);
+const CONTINUOUS: Endpoint = Endpoint::gatt(SERVICE, 0x2a5f);
+const FEATURES: Endpoint = Endpoint::gatt(SERVICE, 0x2a60);
+const CONTROL_POINT: Endpoint = Endpoint::gatt(SERVICE, 0x2a52);
+
+/// One reading of continuous values every so long, where the configuration does not say.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// A command is answered, and a report goes on, within this: the time of an ATT transaction.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// An abort is answered within this.
+const ABORT_MAX: Duration = Duration::from_secs(5);
+/// A procedure that the device could not do now is asked for again after this …
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// … and so often at most.
+const ATTEMPTS_MAX: u8 = 3;
+
+/// ```text
+/// Waiting ─Up─▶ ReadingFeatures ─▶ Subscribing… ─▶ Listening            (no memory, or none that can be told apart)
+///                                        └─▶ Asked{report} ◀─▶ Retrying
+///                                              └─ reported ─▶ Settling ─ all Stored ─▶ Asked{number} ─▶ Asked{delete} ─▶ Listening
+/// Asked ─ no answer, or no room ─▶ Aborting ─▶ Ended
+/// ```
+/// Measurements are taken in at every stage. `Settling` is for deleting; where that is not allowed it is `Listening`.
+#[derive(Debug)]
+enum Stage {
+    Waiting,
+    ReadingFeatures {
+        command: Token,
+        until: Moment,
+    },
+    Subscribing {
+        command: Token,
+        to: Endpoint,
+        until: Moment,
+    },
+    Listening,
+    /// A procedure of the control point is under way.
+    Asked {
+        request: OpCode,
+        command: Token,
+        until: Moment,
+        attempt: u8,
+    },
+    /// The report is to be asked for again.
+    Retrying {
+        at: Moment,
+        attempt: u8,
+    },
+    /// The report is over; its records become durable.
+    Settling,
+    /// A procedure did not end: it is aborted, then the link is closed.
+    Aborting {
+        until: Moment,
+        why: &'static str,
+    },
+    Ended,
+}
+
+struct PulseOximeter {
+    stage: Stage,
+    outputs: Outputs,
+    commands: VecDeque<Command>,
+    interval: Duration,
+    may_delete: bool,
+    has: Vec<Endpoint>,
+    features: PlxFeatures,
+    /// What is still to be subscribed to.
+    unsubscribed: VecDeque<Endpoint>,
+    subscribed: Vec<Endpoint>,
+    /// No continuous reading before this.
+    next_reading: Option<Moment>,
+    report: Report,
+}
+
+/// What came of the last report.
+#[derive(Debug, Default)]
+struct Report {
+    records: u32,
+    /// Not yet answered.
+    awaited: BTreeSet<Token>,
+    /// A record was undecodable or refused: nothing may be deleted.
+    spoilt: bool,
+}
+
+impl Session for PulseOximeter {
+    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
+        match event {
+            Event::Up { has, .. } => self.up(now, has),
+            Event::Received { from: FEATURES, octets, .. } => self.features(octets),
+            Event::Received { from: SPOT_CHECK, octets, .. } => self.spot_check(now, octets),
+            Event::Received { from: CONTINUOUS, octets, .. } => self.continuous(now, octets),
+            Event::Received { from: CONTROL_POINT, octets, .. } => self.response(now, octets),
+            Event::Received { .. } => {}
+            Event::Done { command } => self.commanded(now, command, true),
+            Event::Failed { command, .. } => self.commanded(now, command, false),
+            Event::Stored { reading } => self.answered(now, reading, true),
+            Event::Refused { reading } => self.answered(now, reading, false),
+            Event::Down { .. } => {
+                self.commands.clear();
+                self.stage = Stage::Ended;
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Moment) {
+        if self.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        match self.stage {
+            Stage::ReadingFeatures { .. } | Stage::Subscribing { .. } => self.give_up("a command was not answered"),
+            Stage::Asked { .. } => self.abort(now, "the control point did not answer"),
+            Stage::Retrying { attempt, .. } => self.ask(now, OpCode::REPORT, attempt + 1),
+            Stage::Aborting { why, .. } => self.give_up(why),
+            Stage::Waiting | Stage::Listening | Stage::Settling | Stage::Ended => {}
+        }
+    }
+
+    fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    fn poll_output(&mut self) -> Option<Result<(Token, Output), DriverError>> {
+        self.outputs.poll()
+    }
+
+    fn poll_timeout(&self) -> Option<Moment> {
+        match self.stage {
+            Stage::ReadingFeatures { until, .. }
+            | Stage::Subscribing { until, .. }
+            | Stage::Asked { until, .. }
+            | Stage::Aborting { until, .. }
+            | Stage::Retrying { at: until, .. } => Some(until),
+            Stage::Waiting | Stage::Listening | Stage::Settling | Stage::Ended => None,
+        }
+    }
+}
+
+/// Setting the conversation up.
+impl PulseOximeter {
+    fn new(start: &Start) -> Self {
+        Self {
+            stage: Stage::Waiting,
+            outputs: Outputs::default(),
+            commands: VecDeque::new(),
+            interval: start.stream_interval.unwrap_or(INTERVAL),
+            may_delete: start.may_delete,
+            has: Vec::new(),
+            features: PlxFeatures::default(),
+            unsubscribed: VecDeque::new(),
+            subscribed: Vec::new(),
+            next_reading: None,
+            report: Report::default(),
+        }
+    }
+
+    fn up(&mut self, now: Moment, has: &[Endpoint]) {
+        if !matches!(self.stage, Stage::Waiting) {
+            return;
+        }
+        self.has = has.to_vec();
+        if !self.has.contains(&SPOT_CHECK) && !self.has.contains(&CONTINUOUS) {
+            self.outputs.error(DriverError::NotThisDevice("no pulse oximeter measurement to subscribe to".into()));
+            return self.close();
+        }
+        // The control point first: a device refuses a request whose answer it cannot indicate.
+        let wanted = [CONTROL_POINT, SPOT_CHECK, CONTINUOUS];
+        self.unsubscribed = wanted.into_iter().filter(|endpoint| self.has.contains(endpoint)).collect();
+        if self.has.contains(&FEATURES) {
+            let command = self.outputs.token();
+            self.commands.push_back(Command::Read(command, FEATURES));
+            self.stage = Stage::ReadingFeatures { command, until: now + ANSWER_MAX };
+        } else {
+            self.subscribe_next(now);
+        }
+    }
+
+    fn features(&mut self, octets: &[u8]) {
+        match PlxFeatures::decode(octets) {
+            Ok(features) => self.features = features,
+            Err(error) => self.undecodable("PLX features", &error, octets),
+        }
+    }
+
+    fn subscribe_next(&mut self, now: Moment) {
+        if let Some(to) = self.unsubscribed.pop_front() {
+            let command = self.outputs.token();
+            self.commands.push_back(Command::Subscribe(command, to));
+            self.stage = Stage::Subscribing { command, to, until: now + ANSWER_MAX };
+        } else if !self.subscribed.contains(&SPOT_CHECK) && !self.subscribed.contains(&CONTINUOUS) {
+            self.give_up("the device refused every subscription");
+        } else if self.memory_can_be_told_apart() {
+            self.ask(now, OpCode::REPORT, 1);
+        } else {
+            self.stage = Stage::Listening;
+        }
+    }
+
+    fn memory_can_be_told_apart(&self) -> bool {
+        let SupportedFeatures(memory) = SupportedFeatures::MEASUREMENT_STORAGE;
+        let SupportedFeatures(time) = SupportedFeatures::TIME_STAMP;
+        self.features.supported_features.contains(SupportedFeatures(memory | time))
+            && self.subscribed.contains(&CONTROL_POINT)
+            && self.subscribed.contains(&SPOT_CHECK)
+    }
+
+    fn commanded(&mut self, now: Moment, done: Token, ok: bool) {
+        match self.stage {
+            Stage::ReadingFeatures { command, .. } if command == done => self.subscribe_next(now),
+            Stage::Subscribing { command, to, .. } if command == done => {
+                self.subscribed.extend(ok.then_some(to));
+                self.subscribe_next(now);
+            }
+            // Written, or not: in the first case the answer comes as an indication.
+            Stage::Asked { request, command, attempt, .. } if command == done && !ok => {
+                self.not_now(now, request, attempt);
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self) {
+        self.commands.push_back(Command::Close);
+        self.stage = Stage::Ended;
+    }
+
+    fn give_up(&mut self, why: &str) {
+        self.outputs.error(DriverError::Protocol(why.into()));
+        self.close();
+    }
+}
+
+/// The device's memory.
+impl PulseOximeter {
+    fn ask(&mut self, now: Moment, request: OpCode, attempt: u8) {
+        let asked = match request {
+            OpCode::DELETE => Request::DELETE_ALL,
+            OpCode::REPORT_NUMBER => Request::REPORT_NUMBER_OF_ALL,
+            _ => {
+                self.report = Report::default();
+                Request::REPORT_ALL
+            }
+        };
+        let command = self.write(&asked);
+        self.stage = Stage::Asked { request, command, until: now + ANSWER_MAX, attempt };
+    }
+
+    fn write(&mut self, request: &Request) -> Token {
+        let token = self.outputs.token();
+        self.commands.push_back(Command::Write { token, to: CONTROL_POINT, octets: request.encode(), response: true });
+        token
+    }
+
+    fn response(&mut self, now: Moment, octets: &[u8]) {
+        let response = match Response::decode(octets) {
+            Ok(response) => response,
+            Err(error) => return self.undecodable("record access control point", &error, octets),
+        };
+        match (&self.stage, response) {
+            (Stage::Aborting { why, .. }, Response::Code { .. }) => self.give_up(why),
+            (Stage::Asked { request: OpCode::REPORT_NUMBER, .. }, Response::NumberOfStoredRecords(count)) => {
+                if count.number() == self.report.records && self.report.records > 0 {
+                    self.ask(now, OpCode::DELETE, 1);
+                } else {
+                    // It holds what we have not got: the next connection asks for it.
+                    self.stage = Stage::Listening;
+                }
+            }
+            (Stage::Asked { request, attempt, .. }, Response::Code { request: answered, code }) if *request == answered => {
+                let (request, attempt) = (*request, *attempt);
+                match (request, code) {
+                    (OpCode::REPORT, ResponseCode::SUCCESS) if self.may_delete => {
+                        self.stage = Stage::Settling;
+                        self.settle(now);
+                    }
+                    (_, ResponseCode::SERVER_BUSY | ResponseCode::PROCEDURE_NOT_COMPLETED) => self.not_now(now, request, attempt),
+                    // Done, nothing there, or something that the device does not do: what it sends by itself still counts.
+                    _ => self.stage = Stage::Listening,
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn not_now(&mut self, now: Moment, request: OpCode, attempt: u8) {
+        self.stage = if request == OpCode::REPORT && attempt < ATTEMPTS_MAX {
+            Stage::Retrying { at: now + RETRY_AFTER, attempt }
+        } else {
+            Stage::Listening
+        };
+    }
+
+    fn abort(&mut self, now: Moment, why: &'static str) {
+        self.write(&Request::ABORT);
+        self.stage = Stage::Aborting { until: now + ABORT_MAX, why };
+    }
+
+    fn answered(&mut self, now: Moment, reading: Token, stored: bool) {
+        self.outputs.answered(reading);
+        if self.report.awaited.remove(&reading) {
+            self.report.spoilt |= !stored;
+            self.settle(now);
+        }
+    }
+
+    /// Every record of the report is durable: they may be deleted, if the device still has as many.
+    fn settle(&mut self, now: Moment) {
+        if matches!(self.stage, Stage::Settling) && self.report.awaited.is_empty() {
+            if self.report.spoilt || self.report.records == 0 {
+                self.stage = Stage::Listening;
+            } else {
+                self.ask(now, OpCode::REPORT_NUMBER, 1);
+            }
+        }
+    }
+
+    fn reporting(&self) -> bool {
+        matches!(self.stage, Stage::Asked { request: OpCode::REPORT, .. })
+    }
+}
+
+/// What it measures.
+impl PulseOximeter {
+    fn spot_check(&mut self, now: Moment, octets: &[u8]) {
+        let reporting = self.reporting();
+        // A report that goes on is not late.
+        if let Stage::Asked { until, .. } = &mut self.stage {
+            *until = now + ANSWER_MAX;
+        }
+        let measurement = match PlxSpotCheckMeasurement::decode(octets) {
+            Ok(measurement) => measurement,
+            Err(error) => {
+                self.report.spoilt |= reporting;
+                return self.undecodable("PLX spot-check measurement", &error, octets);
+            }
+        };
+        let memory = self.memory(&measurement, reporting);
+        match self.outputs.measured(spot_check(now, &measurement, memory)) {
+            Ok(token) if reporting => {
+                self.report.records += u32::from(memory == Memory::Stored);
+                self.report.awaited.insert(token);
+            }
+            Ok(_) => {}
+            Err(_) if matches!(self.stage, Stage::Aborting { .. } | Stage::Ended) => {}
+            // The record stays on the device: nothing was answered for it, and nothing will be deleted.
+            Err(_) => self.abort(now, "measurements come faster than they can be stored"),
+        }
+    }
+
+    /// Out of the memory: what says so, and what comes during a report from a device that never says so.
+    fn memory(&self, measurement: &PlxSpotCheckMeasurement, reporting: bool) -> Memory {
+        let says = |status: Option<MeasurementStatus>| status.is_some_and(|s| s.contains(MeasurementStatus::FROM_STORAGE));
+        let would_say = says(self.features.measurement_status_support);
+        if says(measurement.measurement_status) || (reporting && !would_say) { Memory::Stored } else { Memory::Live }
+    }
+
+    fn continuous(&mut self, now: Moment, octets: &[u8]) {
+        let measurement = match PlxContinuousMeasurement::decode(octets) {
+            Ok(measurement) => measurement,
+            Err(error) => return self.undecodable("PLX continuous measurement", &error, octets),
+        };
+        let unavailable = measurement.measurement_status.is_some_and(|s| s.contains(MeasurementStatus::UNAVAILABLE));
+        let normal = measurement.normal;
+        let nothing = [normal.spo2, normal.pulse_rate].iter().all(|number| !is_measured(*number));
+        if unavailable || nothing || self.next_reading.is_some_and(|next| now < next) {
+            return;
+        }
+        // Where nothing more can be taken in, the value is not taken: the next one comes in a second.
+        if self.outputs.measured(continuous(now, &measurement, octets)).is_ok() {
+            self.next_reading = Some(now + self.interval);
+        }
+    }
+
+    fn undecodable(&mut self, what: &'static str, error: &dyn std::error::Error, octets: &[u8]) {
+        self.outputs.error(DriverError::Undecodable { what, reason: error.to_string(), octets: octets.to_vec() });
+    }
+}
+
+fn spot_check(now: Moment, m: &PlxSpotCheckMeasurement, memory: Memory) -> Measured {
+    let clock = m.device_clock_not_set.then_some("device-clock-not-set");
+    // The same measurement comes first by itself and later out of the memory, which this bit alone tells apart.
+    let bits = m.measurement_status.unwrap_or_default().0 & !MeasurementStatus::FROM_STORAGE.0;
+    let same = PlxSpotCheckMeasurement { measurement_status: Some(MeasurementStatus(bits)), ..*m };
+    Measured {
+        values: values(m.spo2, m.pulse_rate, m.pulse_amplitude_index),
+        device_time: m.time_stamp,
+        status: status(m.measurement_status, m.device_and_sensor_status).chain(clock).collect(),
+        memory,
+        octets: same.encode().expect("every number came as an SFLOAT"),
+        ..measured(now)
+    }
+}
+
+fn continuous(now: Moment, m: &PlxContinuousMeasurement, octets: &[u8]) -> Measured {
+    Measured {
+        values: values(m.normal.spo2, m.normal.pulse_rate, m.pulse_amplitude_index),
+        status: status(m.measurement_status, m.device_and_sensor_status).collect(),
+        octets: octets.to_vec(),
+        ..measured(now)
+    }
+}
+
+fn measured(now: Moment) -> Measured {
+    Measured {
+        kind: Kind::PulseOximetry,
+        values: Vec::new(),
+        device_time: None,
+        record: None,
+        user_slot: None,
+        status: Vec::new(),
+        memory: Memory::Live,
+        received: now,
+        octets: Vec::new(),
+        recording: None,
+    }
+}
+
+fn is_measured(number: Number) -> bool {
+    matches!(number, Number::Finite(decimal) if decimal.mantissa != 0)
+}
+
+fn values(spo2: Number, pulse_rate: Number, index: Option<Number>) -> Vec<Value> {
+    let value = |code, number: Number, unit| Value { code, quantity: number.into(), unit };
+    let mut values = vec![value(Mdc::SPO2, spo2, "%"), value(Mdc::PULSE_RATE, pulse_rate, "/min")];
+    values.extend(index.map(|index| value(Mdc::PERFUSION_INDEX, index, "%")));
+    values
+}
+
+fn status(measurement: Option<MeasurementStatus>, sensor: Option<DeviceAndSensorStatus>) -> impl Iterator<Item = Status> {
+    let measurement = measurement.into_iter().flat_map(MeasurementStatus::terms);
+    measurement.chain(sensor.into_iter().flat_map(DeviceAndSensorStatus::terms))
+}
+
+#[cfg(test)]
+mod tests;

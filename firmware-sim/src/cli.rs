@@ -1,0 +1,150 @@
+//! `kit-sim`: simulated devices from the command line.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::devices::DEVICES;
+use crate::faults::Scenario;
+use crate::run::{Attachment, DeviceSpec, Handle, spawn};
+use crate::truth::Truth;
+
+/// How often it is checked that the device still runs.
+const CHECK: Duration = Duration::from_millis(200);
+
+/// Simulated devices of the telemonitoring kit.
+#[derive(Debug, Parser)]
+#[command(name = "kit-sim", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a device until it is stopped (SIGTERM or Ctrl-C).
+    Device(DeviceArguments),
+    /// Names the devices.
+    List {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DeviceArguments {
+    /// Its name, as `list` gives it.
+    name: String,
+    /// The path of its serial port.
+    #[arg(long, value_name = "PATH", required_unless_present = "bus", conflicts_with = "bus")]
+    pty: Option<PathBuf>,
+    /// The socket of its virtual BlueZ.
+    #[arg(long, value_name = "SOCKET")]
+    bus: Option<PathBuf>,
+    /// Patient, noise and address.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What goes wrong, and when.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Where to write what was really put on the link, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    truth: Option<PathBuf>,
+}
+
+/// Runs `kit-sim`. Exit codes: 0 done, 1 failed, 2 wrong use.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _closed = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match arguments.command {
+        Command::List { json } => list(json),
+        Command::Device(arguments) => device(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, what }) => {
+            eprintln!("kit-sim: {what}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why it ended, and with which exit code.
+struct Failure {
+    code: u8,
+    what: String,
+}
+
+impl Failure {
+    fn failed(what: impl ToString) -> Self {
+        Self { code: 1, what: what.to_string() }
+    }
+
+    fn wrong_use(what: impl ToString) -> Self {
+        Self { code: 2, what: what.to_string() }
+    }
+}
+
+fn list(json: bool) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    for device in DEVICES {
+        let line = if json {
+            device.to_json().to_string()
+        } else {
+            format!("{:16} {:7} {:34} {}", device.name, device.link(), device.protocol, device.parts)
+        };
+        writeln!(out, "{line}").map_err(Failure::failed)?;
+    }
+    Ok(())
+}
+
+fn device(arguments: DeviceArguments) -> Result<(), Failure> {
+    let scenario = match &arguments.scenario {
+        None => Scenario::default(),
+        Some(path) => {
+            let named = |what: &dyn std::fmt::Display| Failure::wrong_use(format!("{}: {what}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+            Scenario::parse(&text).map_err(|error| named(&error))?
+        }
+    };
+    let truth = match &arguments.truth {
+        None => Truth::none(),
+        Some(path) => Truth::to(path).map_err(|error| Failure::wrong_use(format!("{}: {error}", path.display())))?,
+    };
+    let attachment = match (arguments.pty, arguments.bus) {
+        (Some(path), _) => Attachment::Pty(path),
+        (None, Some(path)) => Attachment::Bus(path),
+        (None, None) => return Err(Failure::wrong_use("give --pty PATH or --bus SOCKET")),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    runtime.block_on(async {
+        // Before the device is there, so that no signal finds the default action.
+        let signal = |kind| tokio::signal::unix::signal(kind).map_err(Failure::failed);
+        let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let spec = DeviceSpec { name: arguments.name, attachment, seed: arguments.seed, scenario, truth };
+        let handle = spawn(spec).map_err(Failure::wrong_use)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = finished(&handle) => {}
+        }
+        handle.stop().map_err(Failure::failed)
+    })
+}
+
+async fn finished(handle: &Handle) {
+    while !handle.is_finished() {
+        tokio::time::sleep(CHECK).await;
+    }
+}

@@ -1,0 +1,111 @@
+//! The devices: each a board with its parts, its firmware on it, a patient before it, and faults in its way.
+
+pub mod ecg_ads1298;
+pub mod oximeter_nonin;
+pub mod pulse_oximeter;
+
+mod finger;
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::faults::Scenario;
+use crate::link::gatt::Peripheral;
+use crate::truth::{StreamHead, Truth};
+
+/// How a device is met.
+#[derive(Clone, Copy)]
+pub enum Connection {
+    /// By a serial line.
+    Serial(fn(seed: u64, scenario: &Scenario) -> Box<dyn SerialDevice>),
+    /// By Bluetooth Low Energy.
+    Gatt(fn(seed: u64, scenario: &Scenario, truth: Truth) -> Box<dyn Peripheral>),
+}
+
+/// A row of the table of devices.
+#[derive(Clone, Copy)]
+pub struct Device {
+    /// Its name, that of the driver that speaks to it.
+    pub name: &'static str,
+    /// How it is met.
+    pub connection: Connection,
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// What it measures with.
+    pub parts: &'static str,
+}
+
+/// Every device that can be simulated.
+pub const DEVICES: [Device; 3] = [
+    Device {
+        name: "ecg-ads1298",
+        connection: Connection::Serial(|seed, scenario| Box::new(ecg_ads1298::Ecg::new(seed, scenario))),
+        protocol: "ADS1298 frames, 8 leads × 500 Hz",
+        parts: "ADS1298",
+    },
+    Device {
+        name: "oximeter-nonin",
+        connection: Connection::Serial(|seed, scenario| Box::new(oximeter_nonin::Oximeter::new(seed, scenario))),
+        protocol: "Nonin Data Format 2",
+        parts: "MAX30102",
+    },
+    Device {
+        name: "pulse-oximeter",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(pulse_oximeter::Oximeter::new(seed, scenario, truth))),
+        protocol: "Pulse Oximeter Service 0x1822",
+        parts: "MAX30102",
+    },
+];
+
+/// The device of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<Device> {
+    DEVICES.into_iter().find(|device| device.name == name)
+}
+
+impl Device {
+    /// How it is met, in a word.
+    #[must_use]
+    pub fn link(&self) -> &'static str {
+        match self.connection {
+            Connection::Serial(_) => "serial",
+            Connection::Gatt(_) => "ble",
+        }
+    }
+
+    /// Its row as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        json!({"name": self.name, "link": self.link(), "protocol": self.protocol, "parts": self.parts})
+    }
+}
+
+/// Devices live in steps of this, whenever they are asked to, so that a run depends on its seed alone.
+pub const STEP: Duration = Duration::from_millis(10);
+
+/// A frame that a device sends, with what it carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emission {
+    /// When the device sent it, since the simulator's start.
+    pub at: Duration,
+    /// What goes onto the line.
+    pub octets: Vec<u8>,
+    /// The samples in it, and the device's own number of them.
+    pub row: Option<(Option<u32>, Vec<i32>)>,
+}
+
+/// A device on a serial line.
+pub trait SerialDevice: Send {
+    /// What its stream is; `device` is its name.
+    fn stream(&self) -> StreamHead;
+    /// Lives on up to `now` (since the simulator's start) and hands over what it sends meanwhile, in order.
+    fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission));
+    /// Octets arrive from the line.
+    fn receive(&mut self, octets: &[u8]);
+}
+
+/// Nanoseconds of a time since the simulator's start.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,64 @@
+//! Firmware of the devices, one file each, on embedded-hal and embedded-io traits: nothing here knows a board, a thread, a
+//! clock or std. Time comes as ticks of the part that samples, or as milliseconds since power-up.
+
+pub mod calendar;
+pub mod ecg_ads1298;
+pub mod max30102;
+pub mod oximeter_nonin;
+pub mod pulse_oximeter;
+pub mod pulse_signal;
+
+/// Why a device does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault<B> {
+    /// The bus to the part failed.
+    Bus(B),
+    /// Another part answers, or none.
+    Part {
+        /// Its identification register.
+        identification: u8,
+    },
+    /// A register does not keep what is written to it.
+    Register {
+        /// Which.
+        address: u8,
+    },
+    /// The UART failed.
+    Uart,
+}
+
+/// The nearest whole number; what does not fit is the nearest that does.
+#[expect(clippy::cast_possible_truncation, reason = "a float cast saturates, which is what is wanted")]
+pub(crate) fn nearest(value: f32) -> i32 {
+    let half = if value < 0.0 { -0.5 } else { 0.5 };
+    (value + half) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    const FILES: [(&str, &str); 6] = [
+        ("calendar", include_str!("calendar.rs")),
+        ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
+        ("max30102", include_str!("max30102.rs")),
+        ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
+        ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
+        ("pulse_signal", include_str!("pulse_signal.rs")),
+    ];
+
+    #[test]
+    fn firmware_uses_nothing_that_a_microcontroller_lacks() {
+        for (name, text) in FILES {
+            let firmware = text.split("#[cfg(test)]").next().unwrap();
+            for absent in ["std::", "println!", "format!", "crate::"] {
+                assert!(!firmware.contains(absent), "{name} names {absent}");
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_saturates() {
+        for (value, whole) in [(0.4, 0), (0.5, 1), (-0.5, -1), (97.49, 97), (1.0e20, i32::MAX), (f32::NAN, 0)] {
+            assert_eq!(super::nearest(value), whole);
+        }
+    }
+}

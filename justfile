@@ -1,0 +1,38 @@
+# Each task wraps what CI and people call directly; nothing here is needed to build or test.
+
+# cross looks for Cross.toml unless told otherwise.
+export CROSS_CONFIG := "cross.toml"
+
+# The tasks.
+default:
+    @just --list
+
+# Formatting, lints, and the proof that kit-protocol needs no std.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    scripts/no_std.sh
+
+# Everything that CI runs, with what it needs installed where that is allowed.
+test:
+    tests/run
+
+# As CI runs it: nothing may be skipped but what is named there.
+ci:
+    .ci/run
+
+# The whole kit on this machine: `just demo --seconds 120 --cuts 3`.
+demo *arguments:
+    cargo run --release --bin demo -- {{arguments}}
+
+# A simulated device: `just sim device oximeter-nonin --pty /tmp/oximeter`.
+sim *arguments:
+    cargo run --release --bin kit-sim -- {{arguments}}
+
+# Licences, sources, banned crates and, where the advisory database can be reached, advisories.
+deny:
+    cargo deny check
+
+# The agent for a gateway; needs cross and a container engine, see cross.toml.
+cross target="aarch64-unknown-linux-gnu":
+    cross build --locked --profile dist --package kit-agent --target {{target}}

@@ -1,0 +1,183 @@
+//! Streams: each stored segment has its place among the samples that were made, and each sample is stored once.
+
+use std::collections::HashMap;
+
+use super::truth::{Stream, StreamName};
+use super::{
+    Balance, PLACEMENT_TOLERANCE, RECOVERY_ALLOWANCE, Run, SYNCHRONISATION, StoredMissed, StoredSegment, assignment_at,
+    nanoseconds, units,
+};
+
+pub(super) fn compare(run: &Run, balance: &mut Balance) {
+    let mut by_stream: HashMap<StreamName, Vec<&StoredSegment>> = HashMap::new();
+    for segment in &run.segments {
+        balance.share(&segment.device).records += 1;
+        if segment.assignment.as_deref() != assignment_at(&run.periods, segment.boottime_ns) {
+            balance.wrong_assignment += units(segment.values.len());
+            balance.find(format!("segment {} is under assignment {:?}", segment.key, segment.assignment));
+        }
+        let name = StreamName { device: segment.device.clone(), kind: segment.kind.clone() };
+        by_stream.entry(name).or_default().push(segment);
+    }
+    for (name, stream) in &run.truth.streams {
+        let mut segments = by_stream.remove(name).unwrap_or_default();
+        segments.sort_by_key(|segment| (segment.boottime_ns, segment.first_counter));
+        let stored = place_all(stream, &segments, balance);
+        settle(run, name, stream, &stored, balance);
+    }
+    for segment in by_stream.into_values().flatten() {
+        unmade(segment, balance);
+    }
+}
+
+/// How often each sample is stored.
+fn place_all(stream: &Stream, segments: &[&StoredSegment], balance: &mut Balance) -> Vec<u32> {
+    let mut stored = vec![0_u32; stream.len()];
+    let mut by_counter: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (index, counter) in stream.counters.iter().enumerate() {
+        by_counter.entry(*counter).or_default().push(index);
+    }
+    for segment in segments {
+        let Some(first) = place(stream, &by_counter, &stored, segment) else {
+            unmade(segment, balance);
+            continue;
+        };
+        let mut again = 0;
+        for count in stored.iter_mut().skip(first).take(samples(segment)) {
+            again += u64::from(*count > 0);
+            *count += 1;
+        }
+        if again > 0 {
+            balance.double += again * units(stream.channels);
+            balance.find(format!("double: {again} samples of segment {} of {}", segment.key, segment.device));
+        }
+    }
+    stored
+}
+
+/// Where in the truth a segment begins: by the device's counter, else where an equal run was sent within the tolerance of its
+/// reception; of several, one that is not stored yet, then the nearest.
+fn place(stream: &Stream, by_counter: &HashMap<u64, Vec<usize>>, stored: &[u32], segment: &StoredSegment) -> Option<usize> {
+    let distance = |index: usize| stream.boottimes_ns.get(index).map_or(u64::MAX, |at| at.abs_diff(segment.boottime_ns));
+    let equal = |index: &usize| {
+        segment.channels == stream.channels
+            && !segment.values.is_empty()
+            && stream.run(*index, samples(segment)) == Some(segment.values.as_slice())
+    };
+    let candidates: Vec<usize> = match segment.first_counter.filter(|_| !stream.counters.is_empty()) {
+        Some(counter) => by_counter.get(&counter).into_iter().flatten().copied().filter(equal).collect(),
+        None => {
+            let tolerance = nanoseconds(PLACEMENT_TOLERANCE);
+            let start = stream.boottimes_ns.partition_point(|at| *at < segment.boottime_ns.saturating_sub(tolerance));
+            (start..stream.len()).take_while(|index| distance(*index) <= tolerance).filter(equal).collect()
+        }
+    };
+    let taken = |index: usize| stored.iter().skip(index).take(samples(segment)).any(|count| *count > 0);
+    candidates.into_iter().min_by_key(|index| (taken(*index), distance(*index)))
+}
+
+/// What no device made: another value, another order, or a hole bridged.
+fn unmade(segment: &StoredSegment, balance: &mut Balance) {
+    balance.double += units(segment.values.len());
+    balance.find(format!(
+        "made by nothing: segment {} of {} {} ({} samples, counter {:?}, received at {})",
+        segment.key,
+        segment.device,
+        segment.kind,
+        samples(segment),
+        segment.first_counter,
+        segment.boottime_ns
+    ));
+}
+
+fn samples(segment: &StoredSegment) -> usize {
+    segment.values.len().checked_div(segment.channels).unwrap_or(0)
+}
+
+/// Sorts every sample into stored, undelivered, missed or missing.
+fn settle(run: &Run, name: &StreamName, stream: &Stream, stored: &[u32], balance: &mut Balance) {
+    let channels = units(stream.channels);
+    let opening = Opening::of(run, stream, stored);
+    let mut lost: Option<(usize, usize)> = None;
+    for (index, (count, at)) in stored.iter().zip(&stream.boottimes_ns).enumerate() {
+        if *count > 0 {
+            let share = balance.share(&name.device);
+            share.made += channels;
+            share.stored += channels;
+            continue;
+        }
+        if opening.excuses(index, *at, stream.delivered.get(index).copied().unwrap_or(true)) {
+            balance.undelivered += channels;
+            continue;
+        }
+        balance.share(&name.device).made += channels;
+        let excuse = run
+            .missed
+            .iter()
+            .zip(&mut balance.missed)
+            .find(|(span, judged)| judged.within_allowance() && covers(span, name, *at, stream.counters.get(index).copied()));
+        if let Some((_, judged)) = excuse {
+            judged.samples += channels;
+            continue;
+        }
+        balance.missing += channels;
+        lost = match lost {
+            Some((first, last)) if last + 1 == index => Some((first, index)),
+            other => {
+                report(name, stream, other, balance);
+                Some((index, index))
+            }
+        };
+    }
+    report(name, stream, lost, balance);
+}
+
+/// How a stream began: what it sent before the kit first heard it is not the kit's.
+struct Opening {
+    first_stored: usize,
+    /// Nobody listened before this, and need not have.
+    closed_until_ns: u64,
+    /// From here on it was the first frame's start that was looked for.
+    synchronising_from_ns: u64,
+}
+
+impl Opening {
+    fn of(run: &Run, stream: &Stream, stored: &[u32]) -> Self {
+        // A stream of which nothing came has no opening: all of it is missing.
+        let first_stored = stored.iter().position(|count| *count > 0).unwrap_or(0);
+        let began = stream.boottimes_ns.get(first_stored).copied().unwrap_or_default();
+        Self {
+            first_stored,
+            closed_until_ns: run.listening_from_ns.saturating_add(nanoseconds(RECOVERY_ALLOWANCE)),
+            synchronising_from_ns: began.saturating_sub(nanoseconds(SYNCHRONISATION)),
+        }
+    }
+
+    fn excuses(&self, index: usize, at: u64, delivered: bool) -> bool {
+        let allowed = if delivered { at >= self.synchronising_from_ns } else { at < self.closed_until_ns };
+        index < self.first_stored && allowed
+    }
+}
+
+fn report(name: &StreamName, stream: &Stream, lost: Option<(usize, usize)>, balance: &mut Balance) {
+    if let Some((first, last)) = lost {
+        let at = stream.boottimes_ns.get(first).copied().unwrap_or_default();
+        let counter = stream.counters.get(first);
+        let count = last - first + 1;
+        balance.find(format!("missing: {count} samples of {} {} from {at} on, counter {counter:?}", name.device, name.kind));
+    }
+}
+
+/// Whether a declared span is about this sample: by the device's counter where both name it, else by time.
+fn covers(span: &StoredMissed, name: &StreamName, at: u64, counter: Option<u64>) -> bool {
+    if span.device != name.device || span.kind != name.kind {
+        return false;
+    }
+    match (span.counters, counter) {
+        (Some((first, last)), Some(counter)) => (first..=last).contains(&counter),
+        _ => {
+            let tolerance = nanoseconds(PLACEMENT_TOLERANCE);
+            (span.from_boottime_ns.saturating_sub(tolerance)..=span.to_boottime_ns.saturating_add(tolerance)).contains(&at)
+        }
+    }
+}
