@@ -66,7 +66,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// A device whose address ends in `octet`, and where it keeps the truth.
-    pub(crate) fn new(octet: u8, plan: Plan) -> (Box<dyn Peripheral>, Arc<Mutex<Truth>>) {
+    pub(crate) fn with_truth(octet: u8, plan: Plan) -> (Box<dyn Peripheral>, Arc<Mutex<Truth>>) {
         let truth = Arc::new(Mutex::new(Truth::default()));
         let meter = Self {
             octet,

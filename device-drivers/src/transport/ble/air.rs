@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::conversation;
-use super::{CentralError, HEALTH_PERIOD, Options, Request, Sighting, Wanted};
+use super::{CentralError, HEALTH_PERIOD, Opening, Request, Sighting, Wanted};
 use crate::driver::bluetooth;
 use crate::transport::{Address, Clock, Identity, shown};
 
@@ -117,11 +117,8 @@ impl Drop for Claim {
 
 impl Air {
     /// Opens the adapter and begins to scan.
-    pub(super) async fn open(
-        options: Options,
-        caller: Handle,
-        failing: watch::Sender<Option<CentralError>>,
-    ) -> Result<(Arc<Self>, Events), CentralError> {
+    pub(super) async fn open(opening: Opening) -> Result<(Arc<Self>, Events), CentralError> {
+        let Opening { options, connects_max, caller, failing } = opening;
         let unavailable = |error: btleplug::Error| CentralError::Unavailable(error.to_string());
         let manager = Manager::new().await.map_err(unavailable)?;
         let adapter = choose(&manager, options.adapter.as_deref()).await?;
@@ -136,7 +133,7 @@ impl Air {
             changed: watch::Sender::new(()),
             scanning: tokio::sync::Mutex::new(false),
             connects: AtomicU32::new(0),
-            connects_max: options.connects_max,
+            connects_max,
             failing,
         });
         air.listen().await;

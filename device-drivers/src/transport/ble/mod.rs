@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::air::Air;
@@ -53,16 +54,6 @@ pub struct Options {
     pub services: Vec<u16>,
     /// The time of reception.
     pub clock: Clock,
-    /// Connections after which it is worn out.
-    pub connects_max: u32,
-}
-
-impl Options {
-    /// The first adapter, for devices with these services, and [`CONNECTS_MAX`].
-    #[must_use]
-    pub fn new(services: Vec<u16>, clock: Clock) -> Self {
-        Self { adapter: None, services, clock, connects_max: CONNECTS_MAX }
-    }
 }
 
 /// Which device is wanted: one that advertises one of `services` and is `allowed`.
@@ -134,10 +125,18 @@ pub struct Central {
 }
 
 impl Central {
-    /// Connects to bluetoothd, chooses the adapter, powers it and begins to scan.
+    /// Connects to bluetoothd, chooses the adapter, powers it and begins to scan. Waits until the Central that was there before
+    /// has ended: two would undo what one alone sees to.
     ///
     /// Errors: [`CentralError::Unavailable`]. Must be called on a tokio runtime, which also delivers the last events of links.
     pub async fn open(options: Options) -> Result<Self, CentralError> {
+        Self::open_for(options, CONNECTS_MAX).await
+    }
+
+    /// The same, worn out after `connects_max` connections.
+    ///
+    /// Errors: as [`Central::open`].
+    pub async fn open_for(options: Options, connects_max: u32) -> Result<Self, CentralError> {
         let unavailable = |reason: String| CentralError::Unavailable(reason);
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (failing, failure) = watch::channel(None);
@@ -145,7 +144,7 @@ impl Central {
         let caller = Handle::current();
         std::thread::Builder::new()
             .name("ble".to_owned())
-            .spawn(move || thread(options, caller, inbox, failing, opened))
+            .spawn(move || thread(Opening { options, connects_max, caller, failing }, inbox, opened))
             .map_err(|error| unavailable(error.to_string()))?;
         result.await.map_err(|_| unavailable("its thread ended".to_owned()))??;
         Ok(Self { requests, failure })
@@ -191,36 +190,46 @@ impl Central {
     }
 }
 
-/// The thread on which a Central lives; the end of its runtime closes the connection to bluetoothd.
-fn thread(
+/// What a Central is opened with.
+struct Opening {
     options: Options,
+    connects_max: u32,
     caller: Handle,
-    inbox: mpsc::Receiver<Request>,
     failing: watch::Sender<Option<CentralError>>,
-    opened: oneshot::Sender<Result<(), CentralError>>,
-) {
+}
+
+/// Held while a Central lives.
+static ONLY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The thread on which a Central lives; the end of its runtime closes the connection to bluetoothd.
+fn thread(opening: Opening, inbox: mpsc::Receiver<Request>, opened: oneshot::Sender<Result<(), CentralError>>) {
+    let unavailable = |reason: &str| CentralError::Unavailable(reason.to_owned());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            // Whoever asked may have gone.
-            let _gone = opened.send(Err(CentralError::Unavailable(error.to_string())));
-            return;
-        }
+        Err(error) => return refuse(opened, CentralError::Unavailable(error.to_string())),
+    };
+    let Ok(only) = runtime.block_on(async { timeout(OPEN_TIMEOUT, ONLY.lock()).await }) else {
+        return refuse(opened, unavailable("the one before has not ended"));
     };
     runtime.block_on(async {
-        let opening = tokio::time::timeout(OPEN_TIMEOUT, Air::open(options, caller, failing)).await;
-        match opening.unwrap_or_else(|_| Err(CentralError::Unavailable("bluetoothd does not answer".to_owned()))) {
+        let opening = timeout(OPEN_TIMEOUT, Air::open(opening)).await;
+        match opening.unwrap_or_else(|_| Err(unavailable("bluetoothd does not answer"))) {
             Ok((air, events)) => {
                 if opened.send(Ok(())).is_ok() {
                     air.serve(events, inbox).await;
                 }
             }
-            Err(error) => {
-                // Whoever asked may have gone.
-                let _gone = opened.send(Err(error));
-            }
+            Err(error) => refuse(opened, error),
         }
     });
+    drop(runtime);
+    drop(only);
+}
+
+fn refuse(opened: oneshot::Sender<Result<(), CentralError>>, error: CentralError) {
+    if opened.send(Err(error)).is_err() {
+        tracing::debug!("nobody waits for this Bluetooth central any more");
+    }
 }
 
 #[cfg(test)]
@@ -249,9 +258,10 @@ mod tests {
     #[test]
     fn a_central_that_cannot_be_opened_says_why() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let options = Options::new(Vec::new(), std::sync::Arc::new(|| kit_protocol::moment::Moment::ZERO));
         // Tests run where there is no system bus, or none with an adapter that has this name.
-        let options = Options { adapter: Some("no such adapter".to_owned()), ..options };
+        let adapter = Some("no such adapter".to_owned());
+        let clock: Clock = std::sync::Arc::new(|| kit_protocol::moment::Moment::ZERO);
+        let options = Options { adapter, services: Vec::new(), clock };
         let error = runtime.block_on(Central::open(options)).err();
         assert!(matches!(error, Some(CentralError::Unavailable(_))), "{error:?}");
     }
