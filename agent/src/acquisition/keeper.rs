@@ -184,7 +184,7 @@ async fn central(shared: &Shared, clock: Moments) -> Result<Arc<Central>, String
     if let Some(central) = &*slot {
         return Ok(Arc::clone(central));
     }
-    let opened = Central::open(ble::Options::new(shared.services.to_vec(), clock)).await;
+    let opened = Central::open(ble::Options { adapter: None, services: shared.services.to_vec(), clock }).await;
     let central = Arc::new(opened.map_err(|error| by_radio(&error))?);
     *slot = Some(Arc::clone(&central));
     Ok(central)
