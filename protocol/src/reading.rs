@@ -1,13 +1,11 @@
 //! What every format becomes: values with their codes, digits and units, and the reading that carries them.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::decimal::Decimal;
 use crate::gatt::date_time::DateTime;
 use crate::moment::Moment;
 use crate::nomenclature::Mdc;
-use crate::uplink::id::{Origin, RecordingId};
 
 /// What sort of measurement a reading or recording is. Shape: one word of the JSON `kind`. Source: the driver table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,19 +195,4 @@ pub struct Block {
     pub saturated: u32,
     /// The probe is off, or the signal is marked as artifact, throughout this block.
     pub artifact: bool,
-}
-
-/// Identity and key of a stored reading, as listings show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadingContext {
-    /// The device's stable identity.
-    pub device: String,
-    /// The driver's name.
-    pub driver: String,
-    /// The assignment's id, where one was active.
-    pub assignment: Option<String>,
-    /// What makes it the same one when the device sends it twice.
-    pub origin: Option<Origin>,
-    /// The recording it belongs to.
-    pub recording: Option<RecordingId>,
 }
