@@ -135,7 +135,7 @@ impl TryFrom<DeviceText> for Device {
             Some(_) => return Err("stream_interval_s: expected 1 to 3600 seconds".into()),
         };
         let identity = text.identity.unwrap_or_else(|| match &place {
-            Place::Port(port) => format!("{}@{}", driver.name, port.display()),
+            Place::Port(port) => format!("{}@{}", driver.name, port.file_name().unwrap_or(port.as_os_str()).display()),
             Place::Address(address) => address.to_string(),
         });
         if identity.is_empty() || identity.len() > 64 || identity.contains(['/', '\n']) {
@@ -266,7 +266,7 @@ port = "/dev/ttyUSB0"
         let config = Config::parse(WHOLE).unwrap();
         assert_eq!(config.broker.port, 8883);
         assert_eq!(config.devices[0].place, Place::Port("/dev/ttyUSB0".into()));
-        assert_eq!(config.devices[0].identity, "oximeter-nonin@/dev/ttyUSB0");
+        assert_eq!(config.devices[0].identity, "oximeter-nonin@ttyUSB0");
     }
 
     #[test]

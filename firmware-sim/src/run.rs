@@ -231,6 +231,9 @@ impl Runner {
             self.step(now.since(began), now)?;
             std::thread::sleep(STEP);
         }
+        if let Some(line) = &mut self.line {
+            line.linger();
+        }
         Ok(self.truth.flush()?)
     }
 

@@ -12,7 +12,7 @@ use kit_protocol::uplink::wire::{self, MissedReason};
 use prost::Message;
 use tokio::sync::{Mutex, RwLock, watch};
 
-use super::recorder::{Conversation, Recorder, StreamMark, last_record_key, mark_key};
+use super::recorder::{Conversation, Marks, Recorder, StreamMark, last_record_key, mark_key, opened_key};
 use super::roster::{Phase, Roster};
 use super::session::{Ended, Surface, converse, stopped};
 use super::surroundings::World;
@@ -22,8 +22,8 @@ use crate::store::thread::StoreHandle;
 
 /// A device that cannot be reached is tried again after this, doubling.
 const RETRY_MIN: Duration = Duration::from_millis(500);
-/// And at most after this: a spot device advertises for some seconds only.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// And at most after this: looking for a port costs little, and what a device sends meanwhile is lost.
+const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A connection that is made but never comes up is given up.
 const UP_WAIT_MAX: Duration = Duration::from_secs(45);
 
@@ -107,7 +107,10 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     tracing::info!(device = %device.identity, driver = device.driver.name, "connected");
 
     let store_down = |error: StoreError| format!("{error}; free some of the disk");
-    let marks = stream_marks(&shared.store, &device.identity).await.map_err(store_down)?;
+    let marks = Marks {
+        streams: stream_marks(&shared.store, &device.identity).await.map_err(store_down)?,
+        opened: mark(&shared.store, &opened_key(&device.identity)).await.map_err(store_down)?,
+    };
     let last_record = last_record(&shared.store, &device.identity).await.map_err(store_down)?;
     let start = Start {
         model,
@@ -126,7 +129,8 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
             LinkKind::Serial(_) => wire::Source::Serial,
         },
     };
-    let recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
+    let mut recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
+    recorder.opened(first.at);
     let surface =
         Surface { store: &shared.store, clock: &shared.world.clock, roster: &shared.roster, at, stop: shared.pause.clone() };
     let ended = converse(link, session, recorder, surface).await;
@@ -220,12 +224,16 @@ fn introduce(device: &Device, about: &Identity, up: &LinkEvent) -> wire::Device 
 async fn stream_marks(store: &StoreHandle, identity: &str) -> Result<BTreeMap<Kind, StreamMark>, StoreError> {
     let mut marks = BTreeMap::new();
     for (kind, _) in Kind::NAMES {
-        let octets = store.mark(&mark_key(identity, kind)).await?;
-        if let Some(mark) = octets.and_then(|octets| StreamMark::decode(octets.as_slice()).ok()) {
+        if let Some(mark) = mark(store, &mark_key(identity, kind)).await? {
             marks.insert(kind, mark);
         }
     }
     Ok(marks)
+}
+
+async fn mark(store: &StoreHandle, key: &str) -> Result<Option<StreamMark>, StoreError> {
+    let octets = store.mark(key).await?;
+    Ok(octets.and_then(|octets| StreamMark::decode(octets.as_slice()).ok()))
 }
 
 async fn last_record(store: &StoreHandle, identity: &str) -> Result<Option<u64>, StoreError> {

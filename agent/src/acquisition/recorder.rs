@@ -91,6 +91,40 @@ pub struct StreamMark {
     pub ended: bool,
 }
 
+impl StreamMark {
+    /// Wall time of it: marks of two boots compare only so.
+    fn wall_us(&self) -> i64 {
+        let offset = self.clock.as_ref().map_or(0, |clock| clock.offset_us);
+        i64::try_from(self.boottime_ns / 1000).unwrap_or(i64::MAX).saturating_add(offset)
+    }
+}
+
+/// How far a device's streams were durable before this conversation.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// By kind of stream.
+    pub streams: BTreeMap<Kind, StreamMark>,
+    /// When the conversation before this one began: what it heard and did not store lies after that.
+    pub opened: Option<StreamMark>,
+}
+
+impl Marks {
+    /// From where on a stream of that kind may have been heard and not stored.
+    fn before(&self, kind: Kind) -> Option<&StreamMark> {
+        match (self.streams.get(&kind), &self.opened) {
+            (Some(stream), _) if !stream.ended => Some(stream),
+            (Some(ended), Some(opened)) if opened.wall_us() <= ended.wall_us() => None,
+            (_, opened) => opened.as_ref(),
+        }
+    }
+}
+
+/// The key of the mark that says when a conversation began.
+#[must_use]
+pub fn opened_key(device: &str) -> String {
+    format!("{device}/opened")
+}
+
 /// The key of a stream's mark.
 #[must_use]
 pub fn mark_key(device: &str, kind: Kind) -> String {
@@ -148,14 +182,9 @@ struct Pending {
 impl<S: Surroundings> Recorder<S> {
     /// For a conversation that begins. `marks` are the device's stream marks; `hole` names what a hole before the first
     /// block is: the agent was down, or the link was lost.
-    pub fn new(
-        conversation: Conversation,
-        surroundings: S,
-        marks: BTreeMap<Kind, StreamMark>,
-        last_record: Option<u64>,
-        hole: MissedReason,
-    ) -> Self {
-        let before = marks.into_iter().filter(|(_, mark)| !mark.ended).map(|(kind, mark)| (kind, (mark, hole))).collect();
+    pub fn new(conversation: Conversation, surroundings: S, marks: Marks, last_record: Option<u64>, hole: MissedReason) -> Self {
+        let known = |(kind, _): (Kind, _)| marks.before(kind).map(|mark| (kind, (mark.clone(), hole)));
+        let before = Kind::NAMES.into_iter().filter_map(known).collect();
         Self {
             conversation,
             surroundings,
@@ -165,6 +194,16 @@ impl<S: Surroundings> Recorder<S> {
             link_down: false,
             filings: VecDeque::new(),
             due: Vec::new(),
+        }
+    }
+
+    /// The conversation begins: what is heard from here on, and never becomes durable, lies after this.
+    pub fn opened(&mut self, at: Moment) {
+        let mark = StreamMark { clock: Some(self.surroundings.clock()), boottime_ns: at.as_nanos(), ..StreamMark::default() };
+        let key = opened_key(&self.conversation.device.identity);
+        self.event(at, "connected", 0);
+        if let Some(filing) = self.filings.back_mut() {
+            filing.draft.marks.push(Mark { key, value: mark.encode_to_vec() });
         }
     }
 

@@ -29,7 +29,11 @@ impl Surroundings for Still {
     }
 }
 
-fn recorder(marks: BTreeMap<Kind, StreamMark>) -> Recorder<Still> {
+fn recorder(streams: BTreeMap<Kind, StreamMark>) -> Recorder<Still> {
+    recorder_after(Marks { streams, opened: None })
+}
+
+fn recorder_after(marks: Marks) -> Recorder<Still> {
     let conversation = Conversation {
         device: wire::Device { identity: "ecg-1".into(), ..wire::Device::default() },
         driver: wire::Driver { name: "ecg-ads1298".into(), version: "1".into() },
@@ -212,6 +216,29 @@ fn a_recording_that_the_device_ended_leaves_no_hole_behind() {
     second.take(at(9), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
     second.take(at(9), Ok((Token(1), Output::Samples { recording: 1, block: block(4_000, 2_500, 1, 8) })));
     assert!(filings(&mut second).iter().all(|filing| matches!(filing.draft.content, Content::Segment(_))));
+}
+
+#[test]
+fn i3_what_was_heard_and_not_stored_before_a_kill_is_missed_from_the_moment_the_conversation_began() {
+    let mut killed = recorder(BTreeMap::new());
+    killed.opened(at(3));
+    killed.take(at(3), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    killed.take(at(4), Ok((Token(1), Output::Samples { recording: 1, block: block(1_500, 500, 1, 8) })));
+    let filed = filings(&mut killed);
+    assert_eq!(filed.len(), 1, "only that it began");
+    let opened = StreamMark::decode(filed[0].draft.marks[0].value.as_slice()).unwrap();
+
+    let mut second = recorder_after(Marks { streams: BTreeMap::new(), opened: Some(opened.clone()) });
+    second.take(at(9), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    second.take(at(9), Ok((Token(1), Output::Samples { recording: 1, block: block(4_000, 500, 1, 8) })));
+    let filed = filings(&mut second);
+    let Content::Missed(missed) = &filed[0].draft.content else { panic!("no Missed") };
+    assert_eq!((missed.from_boottime_ns, missed.to_boottime_ns), (3_000_000_000, 8_000_000_000));
+    assert_eq!((missed.first, missed.last), (None, None));
+
+    let ended = StreamMark { boottime_ns: 5_000_000_000, ended: true, ..opened.clone() };
+    let after_its_end = Marks { streams: BTreeMap::from([(Kind::Ecg, ended)]), opened: Some(opened) };
+    assert_eq!(after_its_end.before(Kind::Ecg), None, "the device itself ended the recording later");
 }
 
 #[test]

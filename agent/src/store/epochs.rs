@@ -21,7 +21,7 @@
 //! [`StoreError::Foreign`], and `damaged-<id>` with `runs` beside the database and self-describing frames in segment files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use kit_protocol::uplink::wire::{self, EpochReason, definition::What, record::Co
 
 use super::about::{self, About, Summary};
 use super::epoch::{Epoch, database_path};
-use super::files::{self, disk_error};
+use super::files::{self, Lock, disk_error};
 use super::filing::Stamp;
 use super::outbox::{Appended, Chunk, EpochView, LaneView, NewRecord, Outbox, ReadLimit, StoreError};
 use super::reading::Which;
@@ -138,7 +138,7 @@ pub struct Store {
     draining: Option<Epoch>,
     /// Every epoch but the open one.
     resting: BTreeMap<EpochId, Resting>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Store {
@@ -433,7 +433,7 @@ impl Outbox for Store {
 }
 
 /// Makes the directories, takes the lock, removes what was in the making, and looks whether there is room to open at all.
-fn prepare(options: &Options) -> Result<File, StoreError> {
+fn prepare(options: &Options) -> Result<Lock, StoreError> {
     let epochs = options.epochs_dir();
     files::make_directory(&epochs).map_err(|error| disk_error("the store's directory", &error))?;
     let lock = files::lock(&options.dir.join("lock")).map_err(|error| disk_error("lock", &error))?;

@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, inotify, open};
@@ -20,6 +21,10 @@ use rustix::termios::{OptionalActions, ioctl_tiocnxcl, tcgetattr, tcsetattr};
 
 /// The most that a reader's commands are taken in at once, octets.
 pub const RECEIVE_OCTETS_MAX: usize = 256;
+/// A line that is unplugged waits so long for its reader.
+pub const LINGER_MAX: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile.
+const LINGER_LOOKS_MAX: u32 = 200;
 /// What waits in the kernel when a reader dies comes in parts, the next within this.
 const DRAIN_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 /// The most parts of it: 4 KiB each, and the kernel holds 64 KiB or so.
@@ -70,6 +75,18 @@ impl SerialLine {
             }
         }
         sent
+    }
+
+    /// Waits until the reader has taken what is on its way to it, at most [`LINGER_MAX`]: a real device's last frame has
+    /// long arrived when the device is switched off, a pseudo-terminal's is lost with it.
+    pub fn linger(&mut self) {
+        for _ in 0..LINGER_LOOKS_MAX {
+            let unread = rustix::io::ioctl_fionread(&self.slave).unwrap_or(0);
+            if unread == 0 || !self.has_reader() {
+                return;
+            }
+            std::thread::sleep(LINGER_MAX / LINGER_LOOKS_MAX);
+        }
     }
 
     /// Takes what a reader wrote, at most [`RECEIVE_OCTETS_MAX`]. Never waits.
