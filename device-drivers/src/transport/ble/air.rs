@@ -146,8 +146,8 @@ impl Air {
     /// Serves requests until the Central is dropped or fails; then ends every conversation.
     pub(super) async fn serve(self: Arc<Self>, mut events: Events, mut inbox: mpsc::Receiver<Request>) {
         let mut tasks = JoinSet::new();
-        let mut health = std::pin::pin!(self.watch_health());
-        loop {
+        let mut health = Box::pin(self.watch_health());
+        let ended = loop {
             tokio::select! {
                 request = inbox.recv() => match request {
                     Some(Request::Connect(wanted, answer)) => {
@@ -156,18 +156,21 @@ impl Air {
                     Some(Request::Find(wanted, answer)) => {
                         tasks.spawn(Arc::clone(&self).answer_find(wanted, answer));
                     }
-                    None => self.fail(CentralError::Gone("it was closed".to_owned())),
+                    None => break CentralError::Gone("it was closed".to_owned()),
                 },
                 event = events.next() => match event {
                     Some(event) => self.dispatch(event).await,
-                    None => self.fail(CentralError::Gone("the bus is gone".to_owned())),
+                    None => break CentralError::Gone("the bus is gone".to_owned()),
                 },
-                error = &mut health => self.fail(error),
+                error = &mut health => break error,
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
-                _ = self.failed() => break,
+                error = self.failed() => break error,
             }
-        }
+        };
+        self.fail(ended);
         drop(inbox);
+        // A check that is under way holds what conversations need to end.
+        drop(health);
         let farewell = async {
             while !tasks.is_empty() {
                 tokio::select! {
@@ -391,7 +394,7 @@ impl Air {
     pub(super) async fn resume(&self, mut scanning: tokio::sync::MutexGuard<'_, bool>) {
         let mut last = String::new();
         for _ in 0..SCAN_ATTEMPTS_MAX {
-            if *scanning {
+            if *scanning || self.failing.borrow().is_some() {
                 return;
             }
             match self.start_scan().await {
