@@ -86,7 +86,9 @@ pub async fn keep(device: Device, at: usize, shared: Shared) {
 
 /// Connects and holds one conversation.
 async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason) -> Result<Ended, String> {
-    shared.roster.update(at, |view| view.phase = Phase::Connecting);
+    // A Bluetooth device is waited for until it advertises.
+    let phase = if matches!(device.place, Place::Address(_)) { Phase::Waiting } else { Phase::Connecting };
+    shared.roster.update(at, |view| view.phase = phase);
     let mut pause = shared.pause.clone();
     let connected = tokio::select! {
         link = connect(device, shared) => link,

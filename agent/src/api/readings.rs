@@ -42,13 +42,21 @@ pub struct Page {
 /// A reading or a segment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PageLine {
-    /// `{"reading":…}`.
-    pub line: serde_json::Value,
+    /// `{"reading":…}`, as text: its fields keep their order.
+    pub line: String,
     /// Reception, Unix microseconds, where the clock is known.
     pub received_us: Option<i64>,
     /// Interleaved samples of a segment, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<Vec<i32>>,
+}
+
+impl PageLine {
+    /// The line's fields; `null` where it is none of ours.
+    #[must_use]
+    pub fn fields(&self) -> serde_json::Value {
+        serde_json::from_str(&self.line).unwrap_or_default()
+    }
 }
 
 /// Why there is no page.
@@ -85,8 +93,7 @@ fn lines(kit: &KitId, epoch: EpochId, lane: Lane, chunk: &Chunk, samples: bool) 
             Some(Content::Segment(segment)) if samples => flac::decode(&segment.flac).ok(),
             _ => None,
         };
-        let line = serde_json::to_value(Line::Reading(Box::new(reading))).ok()?;
-        Some(PageLine { line, received_us, samples })
+        Some(PageLine { line: Line::Reading(Box::new(reading)).to_json(), received_us, samples })
     };
     chunk.records.iter().filter_map(line).collect()
 }

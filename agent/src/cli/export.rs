@@ -65,7 +65,8 @@ impl Writer {
     }
 
     fn line(&mut self, line: &PageLine) -> std::io::Result<()> {
-        let reading = &line.line["reading"];
+        let fields = line.fields();
+        let reading = &fields["reading"];
         for value in reading["values"].as_array().into_iter().flatten() {
             self.value(reading, value)?;
         }

@@ -181,9 +181,9 @@ impl Readings {
         for_each_page(&client, self.lane.as_deref(), false, |page| {
             for line in page.lines.into_iter().filter(&wanted) {
                 if self.json {
-                    print::line(&line.line.to_string())?;
+                    print::line(&line.line)?;
                 } else {
-                    rows.push(row(&line.line));
+                    rows.push(row(&line.fields()));
                 }
             }
             Ok(())

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 use serde::Serialize;
 
 /// Writes a line; a reader that went away (`| head`) is no failure.
@@ -24,7 +24,9 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, none: &str) -> io::
         return line(none);
     }
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─')))
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header).add_rows(rows);
     line(&table.to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 use serde::Serialize;
 
 /// One JSON object, one line.
@@ -17,7 +17,7 @@ pub(super) fn table(output: &mut dyn Write, header: &[&str], rows: Vec<Vec<Strin
         return writeln!(output, "{none}");
     }
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─'))).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied()).add_rows(rows);
     writeln!(output, "{table}")
 }

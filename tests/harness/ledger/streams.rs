@@ -10,7 +10,8 @@ use super::{
 
 pub(super) fn compare(run: &Run, balance: &mut Balance) {
     let mut by_stream: HashMap<StreamName, Vec<&StoredSegment>> = HashMap::new();
-    for segment in &run.segments {
+    // A recording that ends with nothing pending ends in a segment without samples.
+    for segment in run.segments.iter().filter(|segment| !segment.values.is_empty()) {
         balance.share(&segment.device).records += 1;
         if segment.assignment.as_deref() != assignment_at(&run.periods, segment.boottime_ns) {
             balance.wrong_assignment += units(segment.values.len());
