@@ -12,7 +12,8 @@ use kit_protocol::uplink::wire::{self, MissedReason};
 use prost::Message;
 use tokio::sync::{Mutex, RwLock, watch};
 
-use super::recorder::{Conversation, Marks, Recorder, StreamMark, last_record_key, mark_key, opened_key};
+use super::marks::{Marks, StreamMark, last_record_key, mark_key, opened_key};
+use super::recorder::{Conversation, Recorder};
 use super::roster::{Phase, Roster};
 use super::session::{Ended, Surface, converse, stopped};
 use super::surroundings::World;
@@ -24,6 +25,9 @@ use crate::store::thread::StoreHandle;
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// And at most after this: looking for a port costs little, and what a device sends meanwhile is lost.
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A conversation that its session closes, and that gave nothing, is begun again after twice as long, at most so long: the
+/// device is another, or does not keep to its protocol.
+const STRANGE_RETRY_MAX: Duration = Duration::from_secs(30);
 /// A connection that is made but never comes up is given up.
 const UP_WAIT_MAX: Duration = Duration::from_secs(45);
 
@@ -60,12 +64,18 @@ pub async fn keep(device: Device, at: usize, shared: Shared) {
         if *shared.pause.borrow() {
             continue;
         }
+        let stored_before = shared.roster.stored(at);
         let ended = attend(&device, at, &shared, hole).await;
         drop(held);
         match ended {
             Ok(ended) => {
                 hole = MissedReason::LinkLost;
-                retry = RETRY_MIN;
+                let gave_nothing = shared.roster.stored(at) == stored_before;
+                retry = match ended {
+                    Ended::Closed if gave_nothing => (retry * 2).min(STRANGE_RETRY_MAX),
+                    Ended::LinkDown if gave_nothing => (retry * 2).min(RETRY_MAX),
+                    Ended::Closed | Ended::LinkDown | Ended::Stopped => RETRY_MIN,
+                };
                 let phase = if ended == Ended::Stopped { Phase::Paused } else { Phase::Waiting };
                 shared.roster.update(at, |view| view.phase = phase);
             }
@@ -131,8 +141,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
             LinkKind::Serial(_) => wire::Source::Serial,
         },
     };
-    let mut recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
-    recorder.opened(first.at);
+    let recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
     let surface =
         Surface { store: &shared.store, clock: &shared.world.clock, roster: &shared.roster, at, stop: shared.pause.clone() };
     let ended = converse(link, session, recorder, surface).await;

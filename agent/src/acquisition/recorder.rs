@@ -3,7 +3,7 @@
 //! Pure: outputs of a session go in, [`Filing`]s come out; the shell appends each and, once it is durable, hands the
 //! answers back to the session. A waveform is cut into segments of up to 4 s; what a stream lost is declared `Missed`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use device_drivers::driver::{DriverError, Output, Token};
@@ -16,6 +16,7 @@ use kit_protocol::uplink::record;
 use kit_protocol::uplink::wire::{self, MissedReason, record::Content};
 use prost::Message;
 
+use super::marks::{Marks, StreamMark, last_record_key, mark_key, opened_key};
 use crate::store::outbox::{Class, Mark, SEGMENT_SEALED_OCTETS_MAX, VALUE_SEALED_OCTETS_MAX};
 use crate::store::thread::Draft;
 
@@ -48,6 +49,16 @@ pub enum Answer {
     Refused(Token),
 }
 
+impl Answer {
+    /// The same output, refused.
+    #[must_use]
+    pub fn refused(self) -> Self {
+        match self {
+            Self::Stored(token) | Self::Refused(token) => Self::Refused(token),
+        }
+    }
+}
+
 /// What the Recorder must know of the conversation it records.
 #[derive(Clone, Debug)]
 pub struct Conversation {
@@ -71,72 +82,6 @@ pub trait Surroundings {
     fn digest(&self, octets: &[u8]) -> [u8; 32];
 }
 
-/// How far a stream is durable; kept in the commit of each of its segments.
-#[derive(Clone, PartialEq, Message)]
-pub struct StreamMark {
-    /// Where the last durable sample was received.
-    #[prost(message, optional, tag = "1")]
-    pub clock: Option<wire::Clock>,
-    /// Reception of the last durable sample, ns of that boot.
-    #[prost(uint64, tag = "2")]
-    pub boottime_ns: u64,
-    /// The device's counter of the last durable sample.
-    #[prost(uint64, optional, tag = "3")]
-    pub counter: Option<u64>,
-    /// Its recording.
-    #[prost(bytes = "vec", tag = "4")]
-    pub recording: Vec<u8>,
-    /// The device itself ended the recording there: nothing is missing after it.
-    #[prost(bool, tag = "5")]
-    pub ended: bool,
-}
-
-impl StreamMark {
-    /// Wall time of it: marks of two boots compare only so.
-    fn wall_us(&self) -> i64 {
-        let offset = self.clock.as_ref().map_or(0, |clock| clock.offset_us);
-        i64::try_from(self.boottime_ns / 1000).unwrap_or(i64::MAX).saturating_add(offset)
-    }
-}
-
-/// How far a device's streams were durable before this conversation.
-#[derive(Clone, Debug, Default)]
-pub struct Marks {
-    /// By kind of stream.
-    pub streams: BTreeMap<Kind, StreamMark>,
-    /// When the conversation before this one began: what it heard and did not store lies after that.
-    pub opened: Option<StreamMark>,
-}
-
-impl Marks {
-    /// From where on a stream of that kind may have been heard and not stored.
-    fn before(&self, kind: Kind) -> Option<&StreamMark> {
-        match (self.streams.get(&kind), &self.opened) {
-            (Some(stream), _) if !stream.ended => Some(stream),
-            (Some(ended), Some(opened)) if opened.wall_us() <= ended.wall_us() => None,
-            (_, opened) => opened.as_ref(),
-        }
-    }
-}
-
-/// The key of the mark that says when a conversation began.
-#[must_use]
-pub fn opened_key(device: &str) -> String {
-    format!("{device}/opened")
-}
-
-/// The key of a stream's mark.
-#[must_use]
-pub fn mark_key(device: &str, kind: Kind) -> String {
-    format!("{device}/stream-{}", kind.name())
-}
-
-/// The key of a device's highest durable record number.
-#[must_use]
-pub fn last_record_key(device: &str) -> String {
-    format!("{device}/last-record")
-}
-
 /// Makes records of one session's outputs.
 pub struct Recorder<S> {
     conversation: Conversation,
@@ -145,6 +90,14 @@ pub struct Recorder<S> {
     /// Where each stream kind broke off, until its next block has been compared with it: in an earlier session, or in a
     /// recording of this one that ended with samples lost. Beside it what the hole is called.
     before: BTreeMap<Kind, (StreamMark, MissedReason)>,
+    /// This conversation, in its marks.
+    id: RecordingId,
+    /// Since when an earlier conversation's octets are owed, of which no stream ever began.
+    owed: Option<StreamMark>,
+    /// Streams whose mark says that they go on.
+    going_on: BTreeSet<Kind>,
+    /// When the device was first heard, or when the last recording's last sample was.
+    heard: Option<Moment>,
     last_record: Option<u64>,
     link_down: bool,
     filings: VecDeque<Filing>,
@@ -164,8 +117,8 @@ struct Recording {
     /// When the last sample taken in was received.
     last_received: Moment,
     pending: Pending,
-    /// The session said that it ends without the device having said so.
-    lost: Option<(Option<u64>, Option<u64>)>,
+    /// Samples were lost after the last one: the device's counters of the first and the last, where they are known.
+    lost: Option<Option<(u64, u64)>>,
 }
 
 /// Samples that wait for their segment: one run without a hole.
@@ -182,14 +135,24 @@ struct Pending {
 impl<S: Surroundings> Recorder<S> {
     /// For a conversation that begins. `marks` are the device's stream marks; `hole` names what a hole before the first
     /// block is: the agent was down, or the link was lost.
-    pub fn new(conversation: Conversation, surroundings: S, marks: Marks, last_record: Option<u64>, hole: MissedReason) -> Self {
+    pub fn new(
+        conversation: Conversation,
+        mut surroundings: S,
+        marks: Marks,
+        last_record: Option<u64>,
+        hole: MissedReason,
+    ) -> Self {
         let known = |(kind, _): (Kind, _)| marks.before(kind).map(|mark| (kind, (mark.clone(), hole)));
         let before = Kind::NAMES.into_iter().filter_map(known).collect();
         Self {
             conversation,
+            id: surroundings.recording_id(),
             surroundings,
             recordings: BTreeMap::new(),
             before,
+            owed: marks.owed().cloned(),
+            going_on: marks.streams.iter().filter(|(_, mark)| !mark.ended).map(|(kind, _)| *kind).collect(),
+            heard: None,
             last_record,
             link_down: false,
             filings: VecDeque::new(),
@@ -197,11 +160,24 @@ impl<S: Surroundings> Recorder<S> {
         }
     }
 
-    /// The conversation begins: what is heard from here on, and never becomes durable, lies after this.
-    pub fn opened(&mut self, at: Moment) {
-        let mark = StreamMark { clock: Some(self.surroundings.clock()), boottime_ns: at.as_nanos(), ..StreamMark::default() };
-        let key = opened_key(&self.conversation.device.identity);
-        self.event(at, "connected", 0);
+    /// The device is heard: what it says from here on, and never becomes durable, lies after this. Only the first time counts.
+    pub fn heard(&mut self, at: Moment) {
+        if self.heard.is_some() {
+            return;
+        }
+        self.heard = Some(at);
+        // Where nothing of the conversation before came of what it heard, that is still owed.
+        let since = self.owed.clone().unwrap_or_else(|| self.mark_of(at));
+        self.event_with_mark(at, "connected", opened_key(&self.conversation.device.identity), since);
+    }
+
+    fn mark_of(&self, at: Moment) -> StreamMark {
+        StreamMark { clock: Some(self.surroundings.clock()), boottime_ns: at.as_nanos(), ..StreamMark::default() }
+    }
+
+    fn event_with_mark(&mut self, at: Moment, what: &str, key: String, mark: StreamMark) {
+        let mark = StreamMark { conversation: self.id.0.to_vec(), ..mark };
+        self.event(at, what, 0);
         if let Some(filing) = self.filings.back_mut() {
             filing.draft.marks.push(Mark { key, value: mark.encode_to_vec() });
         }
@@ -297,13 +273,19 @@ impl<S: Surroundings> Recorder<S> {
     }
 
     fn begin(&mut self, now: Moment, token: Token, number: u32, head: RecordingHead) {
+        let (kind, heard) = (head.kind, *self.heard.get_or_insert(now));
+        if self.going_on.insert(kind) {
+            // Nothing durable says that this stream goes on: what of it is heard, and lost before its first segment, is missed.
+            let since = self.before.get(&kind).map_or_else(|| self.mark_of(heard), |(mark, _)| mark.clone());
+            self.event_with_mark(now, "recording", mark_key(&self.conversation.device.identity, kind), since);
+        }
         let recording = Recording {
             id: self.surroundings.recording_id(),
             span: head.samples_in(SEGMENT_SPAN_MAX),
             head,
             index: 0,
             next: 0,
-            last_received: now,
+            last_received: heard,
             pending: Pending { answers: vec![(0, Answer::Stored(token))], ..Pending::default() },
             lost: None,
         };
@@ -312,8 +294,12 @@ impl<S: Surroundings> Recorder<S> {
 
     fn samples_lost(&mut self, number: u32, first: u64, count: u64) {
         if let Some(recording) = self.recordings.get_mut(&number) {
-            let last = first.saturating_add(count).saturating_sub(1);
-            recording.lost = Some((Some(first), Some(last)));
+            let counted = (count > 0).then(|| (first, first.saturating_add(count - 1)));
+            recording.lost = Some(match recording.lost {
+                None => counted,
+                // Twice before the next block: one hole, counted where both are.
+                Some(before) => before.zip(counted).map(|((first, _), (_, last))| (first, last)),
+            });
         }
     }
 
@@ -358,6 +344,7 @@ impl<S: Surroundings> Recorder<S> {
         recording.pending.answers.extend(token.map(|token| (frames, Answer::Stored(token))));
         self.file_pending(number, 0, true);
         let ended = self.recordings.remove(&number);
+        self.heard = ended.as_ref().map(|recording| recording.last_received).max(self.heard);
         if let Some(recording) = ended.filter(|recording| recording.lost.is_some()) {
             // Samples were lost at its end, nobody knows how many: the span closes with the first block of the next one.
             let mark = recording.lost_from(self.surroundings.clock());
@@ -375,8 +362,12 @@ impl<S: Surroundings> Recorder<S> {
             let frames = if pending < recording.span + SEGMENT_SAMPLES_MIN { pending } else { recording.span };
             match recording.pack(frames) {
                 Some(packed) => self.file_packed(number, frames, packed, last && frames == pending),
-                None => {
+                None if frames > 2 * SEGMENT_SAMPLES_MIN => {
                     recording.span = frames.div_ceil(2);
+                    continue;
+                }
+                None => {
+                    self.forgo(number, frames);
                     continue;
                 }
             }
@@ -393,7 +384,10 @@ impl<S: Surroundings> Recorder<S> {
         let ended_by_device = ends && !self.link_down && recording.lost.is_none();
         let mut marks = Vec::new();
         if frames > 0 || ended_by_device {
-            let mark = recording.mark(frames, clock, ended_by_device);
+            let mark = StreamMark { conversation: self.id.0.to_vec(), ..recording.mark(frames, clock, ended_by_device) };
+            if ended_by_device {
+                self.going_on.remove(&recording.head.kind);
+            }
             marks.push(Mark { key: mark_key(identity, recording.head.kind), value: mark.encode_to_vec() });
         }
         let class = if recording.head.continuous { Class::ContinuousWaveform } else { Class::PlanWaveform };
@@ -413,39 +407,54 @@ impl<S: Surroundings> Recorder<S> {
             (Some(last), Some(first)) if first > last => Some((last + 1, first - 1)),
             _ => None,
         };
-        let missed = wire::Missed {
-            device: 0,
-            recording: mark.recording.clone(),
-            from_clock: 0,
-            from_boottime_ns: mark.boottime_ns,
-            to_boottime_ns: block.received.as_nanos(),
-            first: counted.map(|(first, _)| first),
-            last: counted.map(|(_, last)| last),
-            reason: reason.into(),
-            kind: record::kind_to_wire(kind).into(),
-        };
-        let mut draft = self.draft(Lane::Journal, Class::Value, block.received, Content::Missed(missed));
-        draft.from_clock = mark.clock.clone();
-        self.filings.push_back(Filing { draft, answers: Vec::new() });
+        let span = (mark.boottime_ns, block.received);
+        self.miss(kind, mark.recording.clone(), mark.clock.clone(), span, counted, reason);
     }
 
     /// A hole within a recording.
     fn missed_within(&mut self, number: u32, block: &Block) {
         let Some(recording) = self.recordings.get_mut(&number) else { return };
-        let (first, last) = recording.lost.take().unwrap_or((None, None));
+        let counted = recording.lost.take().flatten().filter(|_| block.device_counter.is_some());
+        let (kind, id) = (recording.head.kind, recording.id.0.to_vec());
+        let span = (recording.last_received.min(block.received).as_nanos(), block.received);
+        self.miss(kind, id, Some(self.surroundings.clock()), span, counted, MissedReason::Corrupt);
+    }
+
+    /// Frames that no stream can hold, however few of them: refused and declared, and the recording goes on behind them.
+    fn forgo(&mut self, number: u32, frames: usize) {
+        let Some(recording) = self.recordings.get_mut(&number) else { return };
+        let (kind, id, received) = (recording.head.kind, recording.id.0.to_vec(), recording.pending.first_received);
+        let counter = recording.pending.device_counter;
+        let counted = counter.zip(u64::try_from(frames).ok()).map(|(first, count)| (first, first.saturating_add(count - 1)));
+        let answers = recording.pending.advance(frames, recording.channels(), recording.head.rate);
+        recording.span = recording.head.samples_in(SEGMENT_SPAN_MAX);
+        let span = (received.as_nanos(), recording.pending.first_received);
+        self.refuse(received, "undecodable", &[], answers.into_iter().map(Answer::refused).collect());
+        self.miss(kind, id, Some(self.surroundings.clock()), span, counted, MissedReason::Corrupt);
+    }
+
+    fn miss(
+        &mut self,
+        kind: Kind,
+        recording: Vec<u8>,
+        from_clock: Option<wire::Clock>,
+        (from_boottime_ns, to): (u64, Moment),
+        counted: Option<(u64, u64)>,
+        reason: MissedReason,
+    ) {
         let missed = wire::Missed {
             device: 0,
-            recording: recording.id.0.to_vec(),
+            recording,
             from_clock: 0,
-            from_boottime_ns: recording.last_received.as_nanos(),
-            to_boottime_ns: block.received.as_nanos(),
-            first: block.device_counter.and(first),
-            last: block.device_counter.and(last),
-            reason: MissedReason::Corrupt.into(),
-            kind: record::kind_to_wire(recording.head.kind).into(),
+            from_boottime_ns,
+            to_boottime_ns: to.as_nanos(),
+            first: counted.map(|(first, _)| first),
+            last: counted.map(|(_, last)| last),
+            reason: reason.into(),
+            kind: record::kind_to_wire(kind).into(),
         };
-        let mut draft = self.draft(Lane::Journal, Class::Value, block.received, Content::Missed(missed));
-        draft.from_clock = Some(draft.clock.clone());
+        let mut draft = self.draft(Lane::Journal, Class::Value, to, Content::Missed(missed));
+        draft.from_clock = from_clock;
         self.filings.push_back(Filing { draft, answers: Vec::new() });
     }
 }
@@ -528,6 +537,7 @@ impl Recording {
             counter: self.pending.device_counter.map(|counter| counter.saturating_add(last)),
             recording: self.id.0.to_vec(),
             ended,
+            conversation: Vec::new(),
         }
     }
 
@@ -536,9 +546,8 @@ impl Recording {
         StreamMark {
             clock: Some(clock),
             boottime_ns: self.last_received.as_nanos(),
-            counter: None,
             recording: self.id.0.to_vec(),
-            ended: false,
+            ..StreamMark::default()
         }
     }
 

@@ -76,8 +76,43 @@ fn block(first: u64, count: usize, leads: usize, bits: u32) -> Block {
     }
 }
 
+/// Everything filed but what the device did.
 fn filings(recorder: &mut Recorder<Still>) -> Vec<Filing> {
+    let event = |filing: &Filing| matches!(filing.draft.content, Content::DeviceEvent(_));
+    std::iter::from_fn(|| recorder.poll_filing()).filter(|filing| !event(filing)).collect()
+}
+
+/// The marks that are on the disk once everything filed is.
+fn marks(filed: &[Filing], before: &Marks) -> Marks {
+    let mut marks = before.clone();
+    for mark in filed.iter().flat_map(|filing| &filing.draft.marks) {
+        let value = StreamMark::decode(mark.value.as_slice()).unwrap();
+        if mark.key == opened_key("ecg-1") {
+            marks.opened = Some(value);
+        } else {
+            assert_eq!(mark.key, mark_key("ecg-1", Kind::Ecg));
+            marks.streams.insert(Kind::Ecg, value);
+        }
+    }
+    marks
+}
+
+fn conversation(number: u8, marks: &Marks) -> Recorder<Still> {
+    let mut recorder = recorder_after(marks.clone());
+    recorder.id = RecordingId([number; 8]);
+    recorder
+}
+
+fn everything(recorder: &mut Recorder<Still>) -> Vec<Filing> {
     std::iter::from_fn(|| recorder.poll_filing()).collect()
+}
+
+fn missed(filed: &[Filing]) -> Vec<(u64, u64)> {
+    let span = |filing: &Filing| match &filing.draft.content {
+        Content::Missed(missed) => Some((missed.from_boottime_ns / 1_000_000, missed.to_boottime_ns / 1_000_000)),
+        _ => None,
+    };
+    filed.iter().filter_map(span).collect()
 }
 
 fn segment(filing: &Filing) -> &wire::Segment {
@@ -219,26 +254,126 @@ fn a_recording_that_the_device_ended_leaves_no_hole_behind() {
 }
 
 #[test]
-fn i3_what_was_heard_and_not_stored_before_a_kill_is_missed_from_the_moment_the_conversation_began() {
+fn i3_what_was_heard_and_not_stored_before_a_kill_is_missed_from_the_moment_it_was_first_heard() {
     let mut killed = recorder(BTreeMap::new());
-    killed.opened(at(3));
-    killed.take(at(3), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
-    killed.take(at(4), Ok((Token(1), Output::Samples { recording: 1, block: block(1_500, 500, 1, 8) })));
-    let filed = filings(&mut killed);
+    killed.heard(at(3));
+    killed.heard(at(4));
+    let filed = everything(&mut killed);
     assert_eq!(filed.len(), 1, "only that it began");
-    let opened = StreamMark::decode(filed[0].draft.marks[0].value.as_slice()).unwrap();
+    let marks = marks(&filed, &Marks::default());
 
-    let mut second = recorder_after(Marks { streams: BTreeMap::new(), opened: Some(opened.clone()) });
+    let mut second = recorder_after(marks);
     second.take(at(9), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
     second.take(at(9), Ok((Token(1), Output::Samples { recording: 1, block: block(4_000, 500, 1, 8) })));
     let filed = filings(&mut second);
+    assert_eq!(missed(&filed), [(3_000, 8_000)]);
     let Content::Missed(missed) = &filed[0].draft.content else { panic!("no Missed") };
-    assert_eq!((missed.from_boottime_ns, missed.to_boottime_ns), (3_000_000_000, 8_000_000_000));
     assert_eq!((missed.first, missed.last), (None, None));
+}
 
-    let ended = StreamMark { boottime_ns: 5_000_000_000, ended: true, ..opened.clone() };
-    let after_its_end = Marks { streams: BTreeMap::from([(Kind::Ecg, ended)]), opened: Some(opened) };
-    assert_eq!(after_its_end.before(Kind::Ecg), None, "the device itself ended the recording later");
+#[test]
+fn i3_killed_twice_before_anything_is_durable_the_first_time_it_was_heard_still_counts() {
+    let mut known = Marks::default();
+    for number in 1..=2_u8 {
+        let mut killed = conversation(number, &known);
+        killed.heard(at(3 * u64::from(number)));
+        known = marks(&everything(&mut killed), &known);
+    }
+    let mut third = conversation(3, &known);
+    third.heard(at(9));
+    third.take(at(9), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    known = marks(&everything(&mut third), &known);
+    third.take(at(9), Ok((Token(1), Output::Samples { recording: 1, block: block(4_500, 500, 1, 8) })));
+    assert_eq!(missed(&everything(&mut third)), [(3_000, 9_000)]);
+
+    // Killed once more, before its first segment.
+    let mut fourth = conversation(4, &known);
+    fourth.heard(at(20));
+    assert_eq!(marks(&everything(&mut fourth), &known).opened.unwrap().boottime_ns, at(20).as_nanos(), "the stream owes now");
+    fourth.take(at(20), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    fourth.take(at(20), Ok((Token(1), Output::Samples { recording: 1, block: block(10_000, 500, 1, 8) })));
+    assert_eq!(missed(&everything(&mut fourth)), [(3_000, 20_000)]);
+}
+
+#[test]
+fn i3_a_recording_begun_after_the_device_ended_one_is_missed_from_there() {
+    let mut killed = conversation(1, &Marks::default());
+    killed.heard(at(0));
+    killed.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    killed.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 500, 1, 8) })));
+    killed.take(at(1), Ok((Token(2), Output::End { recording: 1 })));
+    let ended = marks(&everything(&mut killed), &Marks::default());
+    assert_eq!(ended.before(Kind::Ecg), None, "the device itself ended it");
+
+    killed.take(at(1), Ok((Token(3), Output::Begin { recording: 2, head: head(1, 500) })));
+    let known = marks(&everything(&mut killed), &ended);
+    killed.take(at(1), Ok((Token(4), Output::Samples { recording: 2, block: block(500, 500, 1, 8) })));
+    assert!(everything(&mut killed).is_empty(), "1 s of 4: killed before its first segment");
+
+    let mut second = conversation(2, &known);
+    second.take(at(9), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    second.take(at(9), Ok((Token(1), Output::Samples { recording: 1, block: block(4_500, 500, 1, 8) })));
+    assert_eq!(missed(&everything(&mut second)), [(998, 9_000)]);
+}
+
+#[test]
+fn i3_a_clock_that_began_in_1970_again_hides_no_span() {
+    let mark = |offset_us, second: u64, conversation: u8, ended| StreamMark {
+        clock: Some(wire::Clock { offset_us, ..wire::Clock::default() }),
+        boottime_ns: at(second).as_nanos(),
+        conversation: vec![conversation],
+        ended,
+        ..StreamMark::default()
+    };
+    let ended_in_2026 = mark(1_790_000_000_000_000, 50, 1, true);
+    let opened_in_1970 = mark(0, 7, 2, false);
+    let streams = BTreeMap::from([(Kind::Ecg, ended_in_2026)]);
+    let marks = Marks { streams, opened: Some(opened_in_1970.clone()) };
+    assert_eq!(marks.before(Kind::Ecg), Some(&opened_in_1970));
+}
+
+#[test]
+fn samples_lost_twice_before_the_next_block_are_one_hole() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    recorder.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 500, 1, 8) })));
+    for (first, count) in [(1_500, 40), (1_540, 60)] {
+        recorder.take(at(1), Err(DriverError::SamplesLost { recording: 1, first, count }));
+    }
+    recorder.take(at(1), Ok((Token(2), Output::Samples { recording: 1, block: block(600, 500, 1, 8) })));
+    let filed = filings(&mut recorder);
+    let Content::Missed(missed) = &filed[1].draft.content else { panic!("no Missed") };
+    assert_eq!((missed.first, missed.last), (Some(1_500), Some(1_599)));
+}
+
+#[test]
+fn i6_samples_that_no_stream_can_hold_are_refused_and_missed_and_the_others_stored() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    for n in 0..6_u32 {
+        let mut block = block(u64::from(n) * 500, 500, 1, 8);
+        block.samples[100] = if n == 2 { i32::MAX } else { 0 };
+        recorder.take(at(0), Ok((Token(n + 1), Output::Samples { recording: 1, block })));
+    }
+    recorder.take(at(6), Ok((Token(7), Output::End { recording: 1 })));
+    let filed = filings(&mut recorder);
+    let (mut stored, mut lost, mut answered) = (0, 0, Vec::new());
+    for filing in &filed {
+        match &filing.draft.content {
+            Content::Segment(segment) => stored += u64::from(segment.samples),
+            Content::Missed(missed) => lost += missed.last.unwrap() - missed.first.unwrap() + 1,
+            Content::Refusal(_) => {}
+            other => panic!("{other:?}"),
+        }
+        answered.extend(filing.answers.iter().map(|answer| match answer {
+            Answer::Stored(token) | Answer::Refused(token) => token.0,
+        }));
+    }
+    assert_eq!(stored + lost, 3_000);
+    assert!((1..=32).contains(&lost), "{lost} samples were given up for one");
+    answered.sort_unstable();
+    assert_eq!(answered, (0..=7).collect::<Vec<_>>());
+    assert!(segment(filed.last().unwrap()).last);
 }
 
 #[test]

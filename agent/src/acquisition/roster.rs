@@ -88,6 +88,12 @@ impl Roster {
         }
     }
 
+    /// How many readings and segments of it became durable since the agent started.
+    #[must_use]
+    pub fn stored(&self, at: usize) -> u64 {
+        self.lock().get(at).map_or(0, |entry| entry.view.readings + entry.view.segments)
+    }
+
     /// Every device as it stands at `now`.
     #[must_use]
     pub fn views(&self, now: Moment) -> Vec<DeviceView> {

@@ -19,7 +19,9 @@ use crate::store::thread::{Draft, StoreHandle};
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// A store that refuses an append is asked again so often.
 const APPEND_RETRY: Duration = Duration::from_secs(2);
-/// A conversation that is closed gets this long to have what it gave made durable.
+/// And so often where the conversation must end.
+const CLOSING_RETRY: Duration = Duration::from_millis(500);
+/// A conversation that must end gets this long to have what it gave made durable.
 const CLOSING_MAX: Duration = Duration::from_secs(4);
 
 /// Why a conversation ended.
@@ -55,7 +57,7 @@ pub async fn converse<S: Surroundings>(
     recorder: Recorder<S>,
     surface: Surface<'_>,
 ) -> Ended {
-    let mut talk = Talk { session, recorder, surface, down: false, gave_up: false };
+    let mut talk = Talk { session, recorder, surface, down: false, closing: false, refused: None };
     let ended = talk.hold(&mut link).await;
     talk.close(&mut link, ended).await;
     ended
@@ -67,9 +69,11 @@ struct Talk<'a, S> {
     surface: Surface<'a>,
     /// The session was told that the link is down.
     down: bool,
-    /// A record could not be made durable before the end: nothing after it may become durable either, so that the
-    /// stream's mark stays before it and the whole span is declared missed when the device returns.
-    gave_up: bool,
+    /// The last chance: the store is asked again whether we are to stop or not.
+    closing: bool,
+    /// What the store refused when we were told to stop. Nothing after it becomes durable before it does, so that the stream's
+    /// mark stays before it, and the whole span is declared missed when the device returns.
+    refused: Option<Filing>,
 }
 
 impl<S: Surroundings> Talk<'_, S> {
@@ -108,22 +112,35 @@ impl<S: Surroundings> Talk<'_, S> {
                     return Some(Ended::Closed);
                 }
             }
-            while let Some(output) = self.session.poll_output() {
-                quiet = false;
-                self.count(&output);
-                self.recorder.take(self.surface.clock.now(), output);
+            quiet &= !self.hand_on().await;
+            if self.refused.is_some() {
+                return Some(Ended::Stopped);
             }
-            quiet &= !self.file().await;
             if quiet {
                 return self.down.then_some(Ended::LinkDown);
             }
         }
     }
 
+    /// Files what the session gave, once. True if there was anything.
+    async fn hand_on(&mut self) -> bool {
+        let mut any = false;
+        while let Some(output) = self.session.poll_output() {
+            any = true;
+            self.count(&output);
+            self.recorder.take(self.surface.clock.now(), output);
+        }
+        any | self.file().await
+    }
+
     fn take(&mut self, event: &LinkEvent) {
-        if let Occurrence::Down { .. } = event.what {
-            self.recorder.link_down();
-            self.down = true;
+        match event.what {
+            Occurrence::Received { .. } => self.recorder.heard(event.at),
+            Occurrence::Down { .. } => {
+                self.recorder.link_down();
+                self.down = true;
+            }
+            _ => {}
         }
         self.session.handle_event(event.at, event.what.as_event());
     }
@@ -131,9 +148,12 @@ impl<S: Surroundings> Talk<'_, S> {
     /// Makes what the Recorder filed durable, one record after the other, and answers the session. True if there was any.
     async fn file(&mut self) -> bool {
         let mut any = false;
-        while let Some(filing) = self.recorder.poll_filing().filter(|_| !self.gave_up) {
+        while let Some(filing) = self.refused.take().or_else(|| self.recorder.poll_filing()) {
             any = true;
             self.make_durable(filing).await;
+            if self.refused.is_some() {
+                return any;
+            }
         }
         while let Some(answer) = self.recorder.poll_answer() {
             any = true;
@@ -143,9 +163,8 @@ impl<S: Surroundings> Talk<'_, S> {
     }
 
     async fn make_durable(&mut self, filing: Filing) {
-        let Filing { draft, answers } = filing;
-        let content = Counted::of(&draft);
-        match append(self.surface.store, draft, &mut self.surface.stop).await {
+        let content = Counted::of(&filing.draft);
+        match self.append(&filing.draft).await {
             Ok(()) => {
                 self.surface.roster.update(self.surface.at, |view| {
                     view.trouble = None;
@@ -159,15 +178,32 @@ impl<S: Surroundings> Talk<'_, S> {
                 if matches!(content, Counted::Reading | Counted::Segment) {
                     self.surface.roster.measured(self.surface.at, self.surface.clock.now());
                 }
-                answers.into_iter().for_each(|answer| self.answer(answer));
+                filing.answers.into_iter().for_each(|answer| self.answer(answer));
             }
-            Err(NotDurable::GaveUp) => self.gave_up = true,
+            Err(NotDurable::GaveUp) => self.refused = Some(filing),
             Err(NotDurable::TooBig) => {
-                let refuse = |answer: Answer| match answer {
-                    Answer::Stored(token) | Answer::Refused(token) => Answer::Refused(token),
-                };
-                let refused = answers.into_iter().map(refuse).collect();
+                let refused = filing.answers.into_iter().map(Answer::refused).collect();
                 self.recorder.refuse(self.surface.clock.now(), "too-big", &[], refused);
+            }
+        }
+    }
+
+    /// Appends until it is durable: a full or failing disk is waited for, and nothing is answered meanwhile.
+    async fn append(&mut self, draft: &Draft) -> Result<(), NotDurable> {
+        loop {
+            match self.surface.store.append(draft.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::TooBig { .. }) => return Err(NotDurable::TooBig),
+                Err(error) => {
+                    tracing::warn!(%error, "the store refused an append; trying again");
+                    if self.closing {
+                        tokio::time::sleep(CLOSING_RETRY).await;
+                        continue;
+                    }
+                    if tokio::time::timeout(APPEND_RETRY, stopped(&mut self.surface.stop)).await.is_ok() {
+                        return Err(NotDurable::GaveUp);
+                    }
+                }
             }
         }
     }
@@ -193,31 +229,34 @@ impl<S: Surroundings> Talk<'_, S> {
         }
     }
 
-    /// Ends the conversation: what is still on its way is taken, what the session still gives is filed and made durable.
+    /// Ends the conversation: what is still on its way is taken, what the session still gives is filed and made durable. A disk
+    /// that refuses is waited for as long as nobody needs the conversation to be over.
     async fn close(&mut self, link: &mut Link, ended: Ended) {
-        let closed = async {
-            if ended != Ended::LinkDown {
-                link.carry_out(Command::Close).await;
-            }
-            while let Some(event) = link.next().await {
-                self.take(&event);
-            }
-            loop {
-                while let Some(output) = self.session.poll_output() {
-                    self.recorder.take(self.surface.clock.now(), output);
-                }
-                if !self.file().await {
-                    break;
-                }
-            }
-            self.recorder.finish();
-            self.file().await;
+        self.closing = true;
+        let mut stop = self.surface.stop.clone();
+        let patience = async {
+            stopped(&mut stop).await;
+            tokio::time::sleep(CLOSING_MAX).await;
         };
-        if tokio::time::timeout(CLOSING_MAX, closed).await.is_err() {
-            tracing::warn!(
+        tokio::select! {
+            () = self.take_the_rest(link, ended) => {}
+            () = patience => tracing::warn!(
                 "a closing conversation did not end in time; what it did not store is declared missed when the device returns"
-            );
+            ),
         }
+    }
+
+    async fn take_the_rest(&mut self, link: &mut Link, ended: Ended) {
+        if ended != Ended::LinkDown {
+            link.carry_out(Command::Close).await;
+        }
+        while let Some(event) = link.next().await {
+            self.take(&event);
+            self.hand_on().await;
+        }
+        while self.hand_on().await {}
+        self.recorder.finish();
+        self.file().await;
     }
 }
 
@@ -245,28 +284,8 @@ impl Counted {
 enum NotDurable {
     /// It is larger than any record may be.
     TooBig,
-    /// The conversation is to end, and the store still refuses.
+    /// The conversation is to end, and the store refuses.
     GaveUp,
-}
-
-/// Appends until it is durable: a full or failing disk is waited for, and nothing is answered meanwhile.
-async fn append(store: &StoreHandle, draft: Draft, stop: &mut watch::Receiver<bool>) -> Result<(), NotDurable> {
-    loop {
-        match store.append(draft.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(StoreError::TooBig { .. }) => return Err(NotDurable::TooBig),
-            Err(error) => {
-                if *stop.borrow() {
-                    return Err(NotDurable::GaveUp);
-                }
-                tracing::warn!(%error, "the store refused an append; trying again");
-                tokio::select! {
-                    () = tokio::time::sleep(APPEND_RETRY) => {}
-                    () = stopped(stop) => {}
-                }
-            }
-        }
-    }
 }
 
 /// Waits until `stop` turns true; for ever where nobody can turn it any more.
