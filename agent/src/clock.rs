@@ -13,6 +13,10 @@ use crate::sync::tls::{JudgingClock, JudgingTimes};
 
 /// The wall clock is taken as moved when its offset to the boot clock changes by more than this.
 const OFFSET_STEP: Duration = Duration::from_millis(50);
+/// The two clocks are read again if so much time went by meanwhile …
+const APART_MAX: Duration = Duration::from_millis(1);
+/// … and so often at most.
+const READINGS_MAX: u32 = 5;
 /// What NTP keeps a synchronised clock within, as stated with each reading.
 const SYNCED_ERROR_MS: u32 = 100;
 /// What a clock that merely looks right may be wrong by, as stated with each reading.
@@ -36,8 +40,9 @@ impl Clock {
     pub fn of_this_boot() -> Self {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-        // A kernel without the file gets one boot id for ever: times are then told apart by the offset alone.
-        Self { boot_id: digits.parse().unwrap_or(BootId([0; 16])), stated: Mutex::new(None) }
+        // Where the file is not to be had, each start counts as a boot: times of two boots must never be taken for one's.
+        let of_this_start = || BootId(fastrand::u128(..).to_be_bytes());
+        Self { boot_id: digits.parse().unwrap_or_else(|_| of_this_start()), stated: Mutex::new(None) }
     }
 
     /// This boot.
@@ -74,7 +79,7 @@ impl Clock {
     }
 
     fn measure(&self) -> wire::Clock {
-        let offset_us = unix_us() - i64::try_from(now().as_nanos() / 1000).unwrap_or(i64::MAX);
+        let offset_us = offset_us(&now, &unix_us);
         let quality = quality(unix_us(), Path::new(SYNCHRONISED_MARK).exists());
         let error_ms = match quality {
             ClockQuality::Synced => SYNCED_ERROR_MS,
@@ -102,6 +107,26 @@ impl JudgingClock for Clock {
 
 fn since_epoch(unix_us: i64) -> Duration {
     Duration::from_micros(u64::try_from(unix_us).unwrap_or(0))
+}
+
+/// From the boot clock to the wall clock, µs. What comes between the two readings (another process, a suspend) must not look
+/// like a clock that moved: the nearest of some attempts counts.
+fn offset_us(boot: &dyn Fn() -> Moment, wall: &dyn Fn() -> i64) -> i64 {
+    let attempt = || {
+        let before = boot();
+        let wall = wall();
+        let apart = boot().since(before);
+        let at = i64::try_from((before + apart / 2).as_nanos() / 1000).unwrap_or(i64::MAX);
+        (apart, wall.saturating_sub(at))
+    };
+    let mut nearest = attempt();
+    for _ in 1..READINGS_MAX {
+        if nearest.0 <= APART_MAX {
+            break;
+        }
+        nearest = nearest.min(attempt());
+    }
+    nearest.1
 }
 
 /// Judges the wall clock; a reading is never refused for it (I8).
@@ -139,6 +164,19 @@ mod tests {
         assert_eq!(quality(5_000_000, true), ClockQuality::Unknown);
         assert_eq!(quality(1_790_000_000_000_000, false), ClockQuality::Plausible);
         assert_eq!(quality(1_790_000_000_000_000, true), ClockQuality::Synced);
+    }
+
+    #[test]
+    fn what_comes_between_two_readings_does_not_move_the_offset() {
+        let second = Duration::from_secs(1);
+        let time = std::cell::Cell::new(Duration::ZERO);
+        let delays = std::cell::RefCell::new(vec![Duration::ZERO, second, 3 * second]);
+        let boot = || {
+            time.set(time.get() + delays.borrow_mut().pop().unwrap_or_default());
+            Moment::ZERO + time.get()
+        };
+        let wall = || i64::try_from(time.get().as_micros()).unwrap() + 77;
+        assert_eq!(offset_us(&boot, &wall), 77);
     }
 
     #[test]

@@ -4,11 +4,14 @@ mod orders;
 mod syncing;
 mod tasks;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use device_drivers::driver::Link as LinkKind;
 use kit_protocol::moment::Moment;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, mpsc, watch};
 
@@ -21,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Device, Place};
 use crate::health;
 use crate::identity::Identity;
-use crate::store::thread::StoreHandle;
+use crate::store::thread::{StoreHandle, StoreView};
 use crate::sync::planner::Reach;
 use crate::sync::status::SyncStatus;
 use kit_protocol::uplink::id::Lane;
@@ -56,7 +59,7 @@ fn start_log() {
         _ => tracing::Level::INFO,
     };
     // A second start in one process (tests) keeps the first one's log.
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_ansi(false).try_init();
 }
 
 /// Everything that is shared while the agent runs.
@@ -70,6 +73,7 @@ struct Running {
 }
 
 async fn serve(config: Config) -> Result<(), String> {
+    let listener = listen(&config.socket).await?;
     let identity = Identity::load(&config)?;
     let clock = Arc::new(Clock::of_this_boot());
     let store = identity.start_store(&config, &clock)?;
@@ -93,12 +97,15 @@ async fn serve(config: Config) -> Result<(), String> {
     let orders = Orders::new(&config, &identity, &shared, Arc::clone(&pausing));
     tasks.run("orders", orders.carry_out(orders_out));
     let running = Arc::new(Running { config, clock, started: crate::clock::now(), store: store.clone(), roster, link });
-    tasks.run("api", serve_api(Arc::clone(&running), orders_in));
+    if let Some(listener) = listener {
+        tasks.run("api", serve_api(Arc::clone(&running), listener, orders_in));
+    }
     let watched = store.clone();
     tasks.run("watchdog", health::beat(async move || store_answers(&watched).await));
 
+    tasks.run("readiness", tell_when_ready(store.view()));
+
     tracing::info!(kit = %running.config.kit, version = env!("CARGO_PKG_VERSION"), "running");
-    health::ready();
     let end = until_told_to_stop(&mut tasks).await;
     health::stopping();
     // Conversations are told to end by the same switch that an assignment uses; what they gave becomes durable first.
@@ -144,13 +151,41 @@ async fn store_answers(store: &StoreHandle) -> bool {
     tokio::time::timeout(STORE_ANSWER_MAX, store.mark("watchdog")).await.is_ok()
 }
 
-async fn serve_api(running: Arc<Running>, orders: mpsc::Sender<Order>) {
-    let socket = running.config.socket.clone();
+/// Ready is who can keep a reading: systemd is told once the store is open.
+async fn tell_when_ready(mut view: watch::Receiver<StoreView>) {
+    loop {
+        let open = tokio::time::timeout(health::STARTING, view.wait_for(|view| view.trouble.is_none())).await.is_ok();
+        if open {
+            break;
+        }
+        let why = view.borrow().trouble.clone();
+        health::starting(&why.unwrap_or_default());
+    }
+    health::ready();
+    std::future::pending().await
+}
+
+/// The local API's socket; `None` where it cannot be had: measuring and sending go on without. Two agents never run over one
+/// kit: they would take the devices, the store and the broker's session from each other.
+async fn listen(socket: &Path) -> Result<Option<UnixListener>, String> {
+    match server::listen(socket).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(format!("another agent runs and answers on {}; stop it first", socket.display()))
+        }
+        Err(error) => {
+            tracing::error!(socket = %socket.display(), %error, "the local API cannot be served; check the folder's rights");
+            Ok(None)
+        }
+    }
+}
+
+async fn serve_api(running: Arc<Running>, listener: UnixListener, orders: mpsc::Sender<Order>) {
     let api =
         Api { kit: running.config.kit.clone(), store: running.store.clone(), status: Box::new(move || running.status()), orders };
-    if let Err(error) = server::serve(&socket, api).await {
+    if let Err(error) = server::serve(listener, api).await {
         // Measuring and sending go on: only status and listings are not to be had.
-        tracing::error!(socket = %socket.display(), %error, "the local API cannot be served; check the folder's rights");
+        tracing::error!(%error, "the local API cannot be served any more");
         std::future::pending::<()>().await;
     }
 }

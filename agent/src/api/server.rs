@@ -1,5 +1,6 @@
 //! The server's side: routes over a Unix socket that only the agent's user may open.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Router, extract::DefaultBodyLimit};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::readings::{self, PageError, PageQuery};
@@ -44,8 +45,7 @@ pub struct Api {
 }
 
 /// Serves until the task is dropped.
-pub async fn serve(socket: &Path, api: Api) -> std::io::Result<()> {
-    let listener = bind(socket)?;
+pub async fn serve(listener: UnixListener, api: Api) -> io::Result<()> {
     let router = Router::new()
         .route("/status", get(get_status))
         .route("/queue", get(get_queue))
@@ -58,12 +58,18 @@ pub async fn serve(socket: &Path, api: Api) -> std::io::Result<()> {
 }
 
 /// Binds the socket; one left behind by a killed agent is taken over.
-fn bind(socket: &Path) -> std::io::Result<UnixListener> {
+///
+/// Errors: `AddrInUse` where an agent answers on it; what the system says.
+pub async fn listen(socket: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = socket.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    if socket.exists() {
-        std::fs::remove_file(socket)?;
+    match UnixStream::connect(socket).await {
+        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        // Its queue is full: somebody is behind it.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(_) => std::fs::remove_file(socket)?,
     }
     let listener = UnixListener::bind(socket)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
@@ -109,5 +115,23 @@ async fn order(api: &Api, make: impl FnOnce(oneshot::Sender<Result<String, Strin
         Ok(Ok(done)) => (StatusCode::OK, done).into_response(),
         Ok(Err(refused)) => (StatusCode::CONFLICT, refused).into_response(),
         Err(_) => stopping(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_taken_over_from_a_killed_agent_and_from_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("run").join("agent.sock");
+        let running = listen(&socket).await.unwrap();
+        assert_eq!(listen(&socket).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(UnixStream::connect(&socket).await.is_ok(), "the one that runs is left alone");
+        drop(running);
+        assert!(socket.exists(), "as a kill leaves it");
+        listen(&socket).await.unwrap();
+        assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -44,7 +44,7 @@ impl Identity {
     /// Reads the files that the configuration names, and makes the kit's own secrets at its first start.
     pub fn load(config: &Config) -> Result<Self, String> {
         let own = config.state.join("identity");
-        std::fs::create_dir_all(&own).map_err(|error| format!("{}: {error}; make it writable for the agent", own.display()))?;
+        secret::make_directory(&own).map_err(|error| format!("{}: {error}; make it writable for the agent", own.display()))?;
         let text = |error: secret::SecretError| error.to_string();
         let key = KitKey::load(&config.broker.key).map_err(text)?;
         let certificate = read(&config.broker.certificate)?;

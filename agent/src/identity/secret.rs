@@ -2,9 +2,9 @@
 //!
 //! In the field the key-encryption key comes from a systemd credential; a 0600 file is what a development machine has.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -57,6 +57,12 @@ pub fn load_or_make(path: &Path) -> Result<Zeroizing<[u8; SECRET_OCTETS]>, Secre
         }
         Err(error) => Err(SecretError::File(name(), error)),
     }
+}
+
+/// Makes a directory that only its owner may enter, with its name on the disk before anything is put into it.
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    path.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())
 }
 
 /// Writes a file so that after a power cut either the old or the new one is there, whole: write, sync, rename, sync folder.

@@ -16,7 +16,7 @@ mod files;
 pub mod filing;
 #[cfg(test)]
 #[path = "tests/memory.rs"]
-mod memory;
+pub(crate) mod memory;
 pub mod outbox;
 mod reading;
 pub mod seal;

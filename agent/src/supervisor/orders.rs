@@ -61,7 +61,7 @@ impl Orders {
     async fn start(&self, document: &[u8]) -> Result<String, String> {
         let trusted = ClockQuality::try_from(self.clock.stated().quality) == Ok(ClockQuality::Synced);
         let now = trusted.then(unix_us);
-        let counter = self.counter();
+        let counter = self.counter()?;
         let opened = assignment::open(document, &*self.centre, &self.tenant, &self.kit, counter, now);
         let assignment = opened.map_err(|error| error.to_string())?;
         self.switch(Some(assignment.id.clone()), EpochReason::AssignmentStart).await?;
@@ -72,8 +72,7 @@ impl Orders {
     }
 
     async fn end(&self) -> Result<String, String> {
-        let active = self.store.view().borrow().epochs.iter().find(|epoch| epoch.open).and_then(|epoch| epoch.assignment.clone());
-        let Some(id) = active else { return Err("no assignment is active here; nothing was changed".into()) };
+        let Some(id) = self.active() else { return Err("no assignment is active here; nothing was changed".into()) };
         self.switch(None, EpochReason::AssignmentEnd).await?;
         Ok(format!("Assignment {id} has ended; readings are now kept as unassigned."))
     }
@@ -83,19 +82,34 @@ impl Orders {
         self.pausing.send_replace(true);
         let closed = tokio::time::timeout(CLOSE_MAX, self.conversations.write()).await;
         let switched = match closed {
-            Ok(_none_open) => self
-                .store
-                .switch_epoch(assignment.as_deref(), reason)
-                .await
-                .map(|_| ())
-                .map_err(|error| format!("{error}; nothing was changed")),
+            Ok(_none_open) => match self.store.switch_epoch(assignment.as_deref(), reason).await {
+                Ok(_) => Ok(()),
+                // The epoch did change: what failed came after that, and is made good with the next record.
+                Err(_) if self.active() == assignment => Ok(()),
+                // A disk that failed in the middle of it may have changed it or not: once it opens again that is seen.
+                Err(error) => Err(format!("{error}; ask `kit-agent assignment` which one is active, then try again")),
+            },
             Err(_) => Err("a device did not let go in 5 seconds; nothing was changed, try again".into()),
         };
         self.pausing.send_replace(false);
         switched
     }
 
-    fn counter(&self) -> u64 {
-        std::fs::read_to_string(&self.counter_file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    /// The active assignment, as the store shows it.
+    fn active(&self) -> Option<String> {
+        let view = self.store.view();
+        let view = view.borrow();
+        view.epochs.iter().find(|epoch| epoch.open).and_then(|epoch| epoch.assignment.clone())
+    }
+
+    /// The highest counter taken before, 0 where none was. One that cannot be read is not taken for 0: an old document would
+    /// be taken for a new one.
+    fn counter(&self) -> Result<u64, String> {
+        let unusable = |why: String| format!("{}: {why}; nothing was changed", self.counter_file.display());
+        match std::fs::read_to_string(&self.counter_file) {
+            Ok(text) => text.trim().parse().map_err(|_| unusable("expected a number".into())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(unusable(error.to_string())),
+        }
     }
 }

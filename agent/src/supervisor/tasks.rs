@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::RwLock;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 /// A task that panicked starts again after this, doubling.
 const RESTART_MIN: Duration = Duration::from_secs(1);
@@ -37,11 +38,16 @@ impl Tasks {
         self.set.spawn(async move {
             let mut pause = RESTART_MIN;
             loop {
+                let begun = Instant::now();
                 let task = tokio::spawn(start());
                 let _ends_with_us = EndOnDrop(task.abort_handle());
                 match task.await {
                     Err(error) if error.is_panic() => {
                         tracing::error!(name, "a task panicked; it starts again");
+                        if begun.elapsed() > RESTART_MAX {
+                            // It ran well meanwhile: this is no panic in a row.
+                            pause = RESTART_MIN;
+                        }
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(RESTART_MAX);
                     }
@@ -62,10 +68,13 @@ impl Tasks {
 
     /// Waits for the conversations to end, then ends every task.
     pub(super) async fn close(mut self, conversations: &Arc<RwLock<()>>) {
-        if tokio::time::timeout(CLOSE_MAX, conversations.write()).await.is_err() {
+        let none_open = tokio::time::timeout(CLOSE_MAX, conversations.write()).await;
+        if none_open.is_err() {
             tracing::warn!("a conversation did not end in time; what it did not store is declared missed at the next start");
         }
+        // Held until then: an order that ends meanwhile lets no conversation begin again.
         self.set.shutdown().await;
+        drop(none_open);
     }
 }
 
@@ -100,5 +109,44 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(starts.load(Ordering::Relaxed), 4);
         assert!(tokio::time::timeout(Duration::from_secs(1), tasks.first_end()).await.is_err(), "nothing ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i10_a_task_that_panics_now_and_then_does_not_wait_longer_each_time() {
+        let starts = Arc::new(AtomicU32::new(0));
+        let mut tasks = Tasks::default();
+        let counted = Arc::clone(&starts);
+        tasks.keep_running("device", move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+                panic!("a driver's defect");
+            }
+        });
+        // Ten hours, and nine panics of which none cost more than a second.
+        tokio::time::sleep(Duration::from_secs(36_000 + 30)).await;
+        assert_eq!(starts.load(Ordering::Relaxed), 11);
+    }
+
+    #[tokio::test]
+    async fn i4_no_conversation_begins_again_while_the_agent_stops() {
+        let conversations = Arc::new(RwLock::new(()));
+        let mut tasks = Tasks::default();
+        let (begun, begins) = (Arc::new(AtomicU32::new(0)), Arc::clone(&conversations));
+        let counted = Arc::clone(&begun);
+        let ordering = conversations.clone().write_owned().await;
+        tasks.run("order", async move {
+            tokio::task::yield_now().await;
+            drop(ordering);
+            std::future::pending().await
+        });
+        tasks.run("device", async move {
+            tokio::task::yield_now().await;
+            let _conversation = begins.read().await;
+            counted.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        });
+        tasks.close(&conversations).await;
+        assert_eq!(begun.load(Ordering::Relaxed), 0);
     }
 }
