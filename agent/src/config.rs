@@ -10,6 +10,7 @@ use device_drivers::transport::Address;
 use kit_protocol::uplink::id::{KitId, Tenant};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use toml::Spanned;
 
 /// Devices one kit may have, at most.
 pub const DEVICES_MAX: usize = 32;
@@ -29,17 +30,21 @@ pub struct Config {
     #[serde(deserialize_with = "parsed")]
     pub tenant: Tenant,
     /// Directory of everything the agent keeps.
+    #[serde(deserialize_with = "path")]
     pub state: PathBuf,
     /// The Unix socket of the local API.
-    #[serde(default = "default_socket")]
+    #[serde(default = "default_socket", deserialize_with = "path")]
     pub socket: PathBuf,
     /// The broker.
     pub broker: Broker,
     /// The centre.
     pub centre: Centre,
     /// The devices.
-    #[serde(default, rename = "device", deserialize_with = "devices")]
+    #[serde(skip)]
     pub devices: Vec<Device>,
+    /// The devices as they stand in the text, until they are taken from here.
+    #[serde(default, rename = "device")]
+    device_texts: Vec<Spanned<DeviceText>>,
 }
 
 /// How the broker is reached. There is no plaintext.
@@ -50,13 +55,16 @@ pub struct Broker {
     #[serde(deserialize_with = "host")]
     pub host: String,
     /// TCP port.
-    #[serde(default = "default_port")]
+    #[serde(default = "default_port", deserialize_with = "port")]
     pub port: u16,
     /// PEM file of the authorities that may sign the broker's certificate.
+    #[serde(deserialize_with = "path")]
     pub authority: PathBuf,
     /// PEM file of the kit's certificate.
+    #[serde(deserialize_with = "path")]
     pub certificate: PathBuf,
     /// PEM file of the kit's private key, PKCS#8, readable by the agent alone.
+    #[serde(deserialize_with = "path")]
     pub key: PathBuf,
 }
 
@@ -65,12 +73,12 @@ pub struct Broker {
 #[serde(deny_unknown_fields)]
 pub struct Centre {
     /// PEM files of the public keys whose signatures count.
+    #[serde(deserialize_with = "keys")]
     pub keys: Vec<PathBuf>,
 }
 
 /// A device of the kit.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, try_from = "DeviceText")]
+#[derive(Clone, Debug)]
 pub struct Device {
     /// The device's stable identity in every reading.
     pub identity: String,
@@ -93,7 +101,7 @@ pub enum Place {
     Address(Address),
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeviceText {
     identity: Option<String>,
@@ -157,6 +165,26 @@ fn parsed<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: fmt::Display>>(de
     String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
 }
 
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.as_os_str().is_empty() { Err(de::Error::custom("expected a path")) } else { Ok(path) }
+}
+
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    match i64::deserialize(deserializer)?.try_into() {
+        Ok(port @ 1..) => Ok(port),
+        _ => Err(de::Error::custom("expected a TCP port, 1 to 65535")),
+    }
+}
+
+fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    let keys = Vec::<PathBuf>::deserialize(deserializer)?;
+    if keys.is_empty() || keys.iter().any(|key| key.as_os_str().is_empty()) {
+        return Err(de::Error::custom("expected the path of at least one public key of the centre"));
+    }
+    Ok(keys)
+}
+
 fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     let name = text.len() <= 253
@@ -169,16 +197,22 @@ fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
     }
 }
 
-fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Device>, D::Error> {
-    let devices = Vec::<Device>::deserialize(deserializer)?;
-    if devices.len() > DEVICES_MAX {
-        return Err(de::Error::custom(format!("expected at most {DEVICES_MAX} devices")));
-    }
-    for (at, device) in devices.iter().enumerate() {
-        let twice = |other: &Device| other.identity == device.identity || other.place == device.place;
-        if devices.iter().take(at).any(twice) {
-            return Err(de::Error::custom(format!("the device {} stands there twice", device.identity)));
+/// Every device, or where in the text the one stands that is wrong, and how.
+fn devices(texts: Vec<Spanned<DeviceText>>) -> Result<Vec<Device>, (usize, String)> {
+    let mut devices: Vec<Device> = Vec::new();
+    for text in texts {
+        let wrong = |what: String| (text.span().start, what);
+        let device = Device::try_from(text.get_ref().clone()).map_err(wrong)?;
+        if devices.len() >= DEVICES_MAX {
+            return Err(wrong(format!("expected at most {DEVICES_MAX} devices")));
         }
+        if devices.iter().any(|other| other.place == device.place) {
+            return Err(wrong("another device has this place already".into()));
+        }
+        if devices.iter().any(|other| other.identity == device.identity) {
+            return Err(wrong(format!("identity: another device is {} already; give this one another", device.identity)));
+        }
+        devices.push(device);
     }
     Ok(devices)
 }
@@ -200,16 +234,17 @@ impl Config {
 
     /// Parses the text of a configuration; the error says `line: key: what was expected`.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| {
-            let message = error.message().replace('\n', " ");
-            match error.span() {
-                Some(span) => {
-                    let (line, key) = locate(text, span.start);
-                    ConfigError(format!("{line}: {key}{message}"))
-                }
-                None => ConfigError(format!(" {message}")),
-            }
-        })
+        let at = |offset: usize, what: &str| {
+            let (line, key) = locate(text, offset);
+            ConfigError(format!("{line}: {key}{what}"))
+        };
+        let mut config: Self = toml::from_str(text).map_err(|error| {
+            let message = error.message().replace('\n', " ").replace("expected a sequence", "expected a list, [\"…\"] or [[…]]");
+            error.span().map_or_else(|| ConfigError(format!(" {message}")), |span| at(span.start, &message))
+        })?;
+        let texts = std::mem::take(&mut config.device_texts);
+        config.devices = devices(texts).map_err(|(offset, what)| at(offset, &what))?;
+        Ok(config)
     }
 
     fn make_absolute(&mut self, folder: &Path) {
@@ -278,6 +313,32 @@ port = "/dev/ttyUSB0"
         assert!(error("oximeter-nonin", "toaster").contains("driver: expected one of "));
         assert!(error("port = \"/dev/ttyUSB0\"", "address = \"F0:F1:F2:F3:F4:F5\"").contains("needs a serial port"));
         assert!(error("keys =", "kyes =").contains("13: centre.kyes: unknown field `kyes`"));
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_line() {
+        let second = |driver: &str, place: &str| {
+            error("port = \"/dev/ttyUSB0\"", &format!("port = \"/dev/ttyUSB0\"\n[[device]]\ndriver = \"{driver}\"\n{place}"))
+        };
+        let expected = [
+            (error("\"/var/lib/kit-agent\"", "\"\""), "4: state: expected a path"),
+            (error("authority =", "port = 0\nauthority ="), "8: broker.port: expected a TCP port, 1 to 65535"),
+            (error("authority =", "port = 99999\nauthority ="), "8: broker.port: expected a TCP port, 1 to 65535"),
+            (error("[\"centre.pub.pem\"]", "[]"), "13: centre.keys: expected the path of at least one public key of the centre"),
+            (error("[[device]]", "[device]"), "15: device: invalid type: map, expected a list, [\"…\"] or [[…]]"),
+            (second("oximeter-nonin", "port = \"/dev/ttyUSB0\""), "18: device: another device has this place already"),
+            (
+                second("oximeter-nonin", "port = \"/dev/left/ttyUSB0\""),
+                "18: device: identity: another device is oximeter-nonin@ttyUSB0 already; give this one another",
+            ),
+            (
+                second("pulse-oximeter", "address = \"F0:F1\""),
+                "18: device: address: a Bluetooth address reads like AA:BB:CC:DD:EE:FF",
+            ),
+        ];
+        for (met, expected) in expected {
+            assert_eq!(met, expected);
+        }
     }
 
     #[test]

@@ -341,6 +341,7 @@ impl<'a> Run<'a> {
                 }
                 token
             }
+            Ok((token, Output::Remember(_))) => token,
             Err(error) => return self.error(error),
         };
         self.session.handle_event(self.now, Event::Stored { reading: token });

@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub const MEASUREMENTS_UNSTORED_MAX: usize = 64;
 /// At most so much signal may await [`Event::Stored`]; then polling stops.
 pub const SIGNAL_UNSTORED_MAX: Duration = Duration::from_secs(10);
+/// The most octets that a session has remembered.
+pub const REMEMBERED_OCTETS_MAX: usize = 128;
 /// The most octets one command writes.
 pub const WRITE_OCTETS_MAX: usize = 512;
 
@@ -206,6 +208,9 @@ pub enum Output {
         /// Which.
         recording: u32,
     },
+    /// What the next conversation in this boot is opened with ([`Start::remembered`]), in place of what was remembered before:
+    /// at most [`REMEMBERED_OCTETS_MAX`], no clinical value. Kept with the next record; `Refused` where none came any more.
+    Remember(Vec<u8>),
 }
 
 /// Why a device could not give a measurement.
@@ -271,6 +276,8 @@ pub struct Start {
     pub user_slot: Option<u8>,
     /// The highest record number that is already durable.
     pub last_record: Option<u64>,
+    /// What a session of this device last had remembered in this boot, so that its moments still count.
+    pub remembered: Option<Vec<u8>>,
     /// Civil time, only from a trusted clock.
     pub civil_time: Option<DateTime>,
     /// May it delete the device's records once they are durable?

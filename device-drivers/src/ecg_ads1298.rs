@@ -4,6 +4,8 @@
 //! A header frame says what samples mean; it comes at the start and every 10 s. Frames that come before the first one are
 //! held back, 10 s of them; what had to be let go before it came is declared lost. A counter that jumps forward is
 //! a hole; one that goes back is a device that started anew: its recording ends and another begins.
+//! The last header is remembered with a frame's counter and moment: a conversation whose first frame is as far on as the time
+//! since then says hears the same run of the device, and records at once. Any other run may mean something else by its samples.
 //! Leads that a header does not name are not recorded. A lead is marked off while any electrode it uses is: for V1–V6 that
 //! includes the three of the Wilson terminal, which leads I and II show.
 //!
@@ -33,7 +35,9 @@ pub const DRIVER: Driver = Driver {
     security: Security::None,
     pairing: Pairing::None,
     memory: false,
-    session: |_: Start| Box::new(Ecg::new(None)),
+    session: |start: Start| {
+        Box::new(Ecg { remembered: start.remembered.as_deref().and_then(Remembered::decode), ..Ecg::new(None) })
+    },
 };
 
 /// What samples mean, as a header frame says it.
@@ -65,6 +69,8 @@ const QUIET: Duration = Duration::from_secs(1);
 const SETTLING: Duration = Duration::from_millis(50);
 /// Frames whose CRC fits and whose content does not are refused one by one, but no more often than this.
 const REFUSED_EVERY: Duration = Duration::from_secs(10);
+/// A device's clock is wrong by less than one part in so many; beside it 1 s is allowed for octets that arrive late.
+const CRYSTAL_ERROR_INVERSE: u128 = 1_000;
 /// Octets without a frame that prove that it is another device: 2 s of 500 Hz.
 const STRANGE_OCTETS_MAX: u64 = 35_000;
 
@@ -106,8 +112,40 @@ struct Recording {
     header_is_newer: bool,
 }
 
+/// The last header, and a frame of the same run of the device.
+struct Remembered {
+    header: Header,
+    counter: u32,
+    at: Moment,
+}
+
+impl Remembered {
+    /// Shape: counter (4) · moment in ns (8), little-endian · the header frame.
+    fn encode(&self) -> Vec<u8> {
+        [&self.counter.to_le_bytes()[..], &self.at.as_nanos().to_le_bytes(), &self.header.encode()].concat()
+    }
+
+    fn decode(octets: &[u8]) -> Option<Self> {
+        let (counter, rest) = octets.split_first_chunk()?;
+        let (at, header) = rest.split_first_chunk()?;
+        let at = Moment::from_nanos(u64::from_le_bytes(*at));
+        Some(Self { header: Header::decode(header).ok()?, counter: u32::from_le_bytes(*counter), at })
+    }
+
+    /// Whether a frame is of the same run: one that began anew counts from 0 again.
+    fn same_run(&self, at: Moment, counter: u32) -> bool {
+        let (rate, sent) = (u128::from(self.header.rate_hz), u128::from(counter.wrapping_sub(self.counter)));
+        let expected = at.since(self.at).as_millis() * rate / 1_000;
+        at >= self.at && sent.abs_diff(expected) <= rate + expected / CRYSTAL_ERROR_INVERSE
+    }
+}
+
 struct Ecg {
     stage: Stage,
+    /// Of the conversation before, until the first frame was compared with it.
+    remembered: Option<Remembered>,
+    /// The last header.
+    header: Option<Header>,
     assumed: Option<Meaning>,
     framer: Framer,
     outputs: Outputs,
@@ -173,6 +211,8 @@ impl Ecg {
     fn new(assumed: Option<Meaning>) -> Self {
         Self {
             stage: Stage::Waiting,
+            remembered: None,
+            header: None,
             assumed,
             framer: Framer::default(),
             outputs: Outputs::default(),
@@ -208,6 +248,7 @@ impl Ecg {
 
     fn header(&mut self, header: &Header) {
         if let Some(scale) = header.scale() {
+            self.header = Some(header.clone());
             self.meaning(Meaning { rate_hz: header.rate_hz, scale, unit: "uV", leads: header.leads.clone() });
         }
     }
@@ -243,21 +284,33 @@ impl Ecg {
 
     /// Holds a frame, records it, or begins anew with it.
     fn data(&mut self, at: Moment, frame: DataFrame) {
+        if let (Stage::Holding(_), Some(remembered)) = (&self.stage, self.remembered.take())
+            && remembered.same_run(at, frame.counter)
+        {
+            self.header(&remembered.header);
+        }
         match &mut self.stage {
             Stage::Holding(held) if held.frames.len() >= HELD_FRAMES_MAX && self.assumed.is_some() => {
                 self.assume();
                 self.data(at, frame);
             }
             Stage::Holding(held) => held.take(at, frame),
-            Stage::Recording(recording) => match recording.place(frame.counter) {
-                Place::Next => recording.push(at, &frame, &mut self.outputs),
-                Place::After { lost } => {
-                    recording.lost(lost, &mut self.outputs);
-                    recording.push(at, &frame, &mut self.outputs);
+            Stage::Recording(recording) => {
+                let place = recording.place(frame.counter);
+                if let (Place::Next | Place::After { .. }, true, Some(header)) = (&place, recording.header_is_newer, &self.header)
+                {
+                    self.outputs.remember(Remembered { header: header.clone(), counter: frame.counter, at }.encode());
                 }
-                Place::Again => {}
-                Place::Anew => self.anew(at, frame),
-            },
+                match place {
+                    Place::Next => recording.push(at, &frame, &mut self.outputs),
+                    Place::After { lost } => {
+                        recording.lost(lost, &mut self.outputs);
+                        recording.push(at, &frame, &mut self.outputs);
+                    }
+                    Place::Again => {}
+                    Place::Anew => self.anew(at, frame),
+                }
+            }
             Stage::Waiting | Stage::Ended => {}
         }
     }

@@ -97,6 +97,10 @@ impl Outputs {
         self.push(Output::End { recording }, Weight::default());
     }
 
+    pub(crate) fn remember(&mut self, octets: Vec<u8>) {
+        self.push(Output::Remember(octets), Weight::default());
+    }
+
     pub(crate) fn error(&mut self, error: DriverError) {
         self.waiting.push_back(Waiting { output: Err(error), weight: Weight::default() });
     }

@@ -12,7 +12,7 @@ use kit_protocol::uplink::wire::{self, MissedReason};
 use prost::Message;
 use tokio::sync::{Mutex, RwLock, watch};
 
-use super::marks::{Marks, StreamMark, last_record_key, mark_key, opened_key};
+use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
 use super::recorder::{Conversation, Recorder};
 use super::roster::{Phase, Roster};
 use super::session::{Ended, Surface, converse, stopped};
@@ -128,6 +128,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         model,
         user_slot: device.user_slot,
         last_record,
+        remembered: remembered(shared, &device.identity).await.map_err(store_down)?,
         stream_interval: Some(device.stream_interval),
         ..Start::default()
     };
@@ -250,4 +251,12 @@ async fn mark(store: &StoreHandle, key: &str) -> Result<Option<StreamMark>, Stor
 async fn last_record(store: &StoreHandle, identity: &str) -> Result<Option<u64>, StoreError> {
     let octets = store.mark(&last_record_key(identity)).await?;
     Ok(octets.and_then(|octets| octets.try_into().ok()).map(u64::from_be_bytes))
+}
+
+/// What the device's session had remembered in this boot: its moments mean nothing in another.
+async fn remembered(shared: &Shared, identity: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let octets = shared.store.mark(&remembered_key(identity)).await?;
+    let remembered = octets.and_then(|octets| Remembered::decode(octets.as_slice()).ok());
+    let this_boot = shared.world.clock.boot_id();
+    Ok(remembered.filter(|remembered| remembered.boot_id == this_boot.0).map(|remembered| remembered.octets))
 }

@@ -56,6 +56,23 @@ impl Marks {
     }
 }
 
+/// What a session had remembered, and in which boot its moments count.
+#[derive(Clone, PartialEq, Message)]
+pub struct Remembered {
+    /// The boot.
+    #[prost(bytes = "vec", tag = "1")]
+    pub boot_id: Vec<u8>,
+    /// What the session gave.
+    #[prost(bytes = "vec", tag = "2")]
+    pub octets: Vec<u8>,
+}
+
+/// The key of what a device's session had remembered.
+#[must_use]
+pub fn remembered_key(device: &str) -> String {
+    format!("{device}/remembered")
+}
+
 /// The key of the mark that says when a conversation began.
 #[must_use]
 pub fn opened_key(device: &str) -> String {

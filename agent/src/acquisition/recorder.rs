@@ -16,7 +16,7 @@ use kit_protocol::uplink::record;
 use kit_protocol::uplink::wire::{self, MissedReason, record::Content};
 use prost::Message;
 
-use super::marks::{Marks, StreamMark, last_record_key, mark_key, opened_key};
+use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
 use crate::store::outbox::{Class, Mark, SEGMENT_SEALED_OCTETS_MAX, VALUE_SEALED_OCTETS_MAX};
 use crate::store::thread::Draft;
 
@@ -99,6 +99,8 @@ pub struct Recorder<S> {
     /// When the device was first heard, or when the last recording's last sample was.
     heard: Option<Moment>,
     last_record: Option<u64>,
+    /// Goes with the next record.
+    remember: Option<(Token, Vec<u8>)>,
     link_down: bool,
     filings: VecDeque<Filing>,
     /// Answers to outputs whose record is filed already.
@@ -154,6 +156,7 @@ impl<S: Surroundings> Recorder<S> {
             going_on: marks.streams.iter().filter(|(_, mark)| !mark.ended).map(|(kind, _)| *kind).collect(),
             heard: None,
             last_record,
+            remember: None,
             link_down: false,
             filings: VecDeque::new(),
             due: Vec::new(),
@@ -190,6 +193,10 @@ impl<S: Surroundings> Recorder<S> {
             Ok((token, Output::Begin { recording, head })) => self.begin(now, token, recording, head),
             Ok((token, Output::Samples { recording, block })) => self.samples(token, recording, &block),
             Ok((token, Output::End { recording })) => self.end(token, recording),
+            Ok((token, Output::Remember(octets))) => {
+                let before = self.remember.replace((token, octets));
+                self.due.extend(before.map(|(token, _)| Answer::Refused(token)));
+            }
             Err(DriverError::Undecodable { octets, .. }) => self.refuse(now, "undecodable", &octets, Vec::new()),
             Err(DriverError::SamplesLost { recording, first, count }) => self.samples_lost(recording, first, count),
             Err(DriverError::Resynchronised { skipped }) => self.event(now, "resynchronised", skipped),
@@ -209,11 +216,21 @@ impl<S: Surroundings> Recorder<S> {
         for recording in open {
             self.close(recording, None);
         }
+        if self.filings.is_empty() {
+            self.due.extend(self.remember.take().map(|(token, _)| Answer::Refused(token)));
+        }
     }
 
     /// The next record to append, in order.
     pub fn poll_filing(&mut self) -> Option<Filing> {
-        self.filings.pop_front()
+        let mut filing = self.filings.pop_front()?;
+        if let Some((token, octets)) = self.remember.take() {
+            let remembered = Remembered { boot_id: self.surroundings.clock().boot_id, octets };
+            let key = remembered_key(&self.conversation.device.identity);
+            filing.draft.marks.push(Mark { key, value: remembered.encode_to_vec() });
+            filing.answers.push(Answer::Stored(token));
+        }
+        Some(filing)
     }
 
     /// An answer that waits for no record; ask again until there is none, after the filings.

@@ -466,3 +466,21 @@ fn an_end_after_the_link_went_down_is_answered_once() {
     assert_eq!(recorder.poll_answer(), Some(Answer::Stored(Token(1))));
     assert_eq!(recorder.poll_answer(), None);
 }
+
+#[test]
+fn what_a_session_remembers_goes_with_the_next_record_and_each_is_answered_once() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(1), Output::Remember(vec![1]))));
+    recorder.take(at(0), Ok((Token(2), Output::Remember(vec![2]))));
+    assert!(recorder.poll_filing().is_none(), "no commit of its own");
+    recorder.take(at(4), Ok((Token(3), Output::Measured(measured(None)))));
+    let filing = recorder.poll_filing().unwrap();
+    let kept = filing.draft.marks.iter().find(|mark| mark.key == remembered_key("ecg-1")).unwrap();
+    let expected = Remembered { boot_id: vec![1; 16], octets: vec![2] };
+    assert_eq!(Remembered::decode(kept.value.as_slice()).unwrap(), expected);
+    assert_eq!(filing.answers, [Answer::Stored(Token(3)), Answer::Stored(Token(2))]);
+    recorder.take(at(5), Ok((Token(4), Output::Remember(vec![3]))));
+    recorder.finish();
+    let due: Vec<_> = std::iter::from_fn(|| recorder.poll_answer()).collect();
+    assert_eq!(due, [Answer::Refused(Token(4)), Answer::Refused(Token(1))]);
+}

@@ -113,3 +113,56 @@ impl Orders {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::store::memory::{Disk, MemoryOutbox};
+
+    fn orders(folder: &Path, disk: &Arc<Mutex<Disk>>) -> Orders {
+        let disk = Arc::clone(disk);
+        Orders {
+            tenant: "centro".parse().unwrap(),
+            kit: "KIT-0001".parse().unwrap(),
+            counter_file: folder.join("assignment-counter"),
+            centre: Arc::new(CentreKeys::default()),
+            clock: Arc::new(Clock::of_this_boot()),
+            store: StoreHandle::start_with(move || Ok(MemoryOutbox::open(&disk))).unwrap(),
+            pausing: Arc::new(watch::Sender::new(false)),
+            conversations: Arc::new(RwLock::new(())),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i4_an_epoch_changes_only_when_no_conversation_is_open_and_pausing_ends_either_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let orders = orders(folder.path(), &Arc::default());
+        let stubborn = Arc::clone(&orders.conversations).read_owned().await;
+        let refused = orders.switch(Some("A-1".into()), EpochReason::AssignmentStart).await.unwrap_err();
+        assert!(refused.contains("nothing was changed") && !*orders.pausing.borrow(), "{refused}");
+        assert_eq!(orders.active(), None);
+        drop(stubborn);
+        orders.switch(Some("A-1".into()), EpochReason::AssignmentStart).await.unwrap();
+        assert_eq!((orders.active().as_deref(), *orders.pausing.borrow()), (Some("A-1"), false));
+        orders.switch(Some("A-1".into()), EpochReason::AssignmentStart).await.unwrap();
+        assert!(orders.end().await.unwrap().contains("A-1 has ended"));
+        assert_eq!(orders.active(), None);
+    }
+
+    #[tokio::test]
+    async fn i4_a_counter_that_cannot_be_read_is_not_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let orders = orders(folder.path(), &Arc::default());
+        assert_eq!(orders.counter(), Ok(0));
+        write_durably(&orders.counter_file, b"17").unwrap();
+        assert_eq!(orders.counter(), Ok(17));
+        write_durably(&orders.counter_file, b"seventeen").unwrap();
+        assert!(orders.start(b"any").await.unwrap_err().contains("expected a number; nothing was changed"));
+        std::fs::remove_file(&orders.counter_file).unwrap();
+        std::fs::create_dir(&orders.counter_file).unwrap();
+        assert!(orders.counter().is_err());
+    }
+}

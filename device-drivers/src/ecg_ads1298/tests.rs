@@ -37,7 +37,9 @@ fn play(steps: impl IntoIterator<Item = Step>) -> Vec<Given> {
 fn story(given: &[Given]) -> Vec<String> {
     given
         .iter()
+        .filter(|(_, output)| !matches!(output, Ok((_, Output::Remember(_)))))
         .map(|(_, output)| match output {
+            Ok((_, Output::Remember(_))) => "remember".into(),
             Ok((_, Output::Begin { recording, head })) => {
                 let leads: Vec<_> = head.channels.iter().map(|channel| channel.code.name().unwrap()).collect();
                 format!("begin {recording} {} {}", leads.join(","), head.rate.samples)
@@ -270,4 +272,66 @@ proptest::proptest! {
         let given = play(steps.collect::<Vec<_>>());
         assert_samples_are_the_counters(&given);
     }
+}
+
+fn remembered(given: &[Given]) -> Vec<Vec<u8>> {
+    let octets = |output: &Given| if let Ok((_, Output::Remember(octets))) = &output.1 { Some(octets.clone()) } else { None };
+    given.iter().filter_map(octets).collect()
+}
+
+/// What a conversation that comes `later` gives, whose first frame has this counter, and that hears a header at its end.
+fn later(memory: &[u8], later: Duration, counter: u32, header: &Header) -> Vec<Given> {
+    assert!(memory.len() <= crate::driver::REMEMBERED_OCTETS_MAX);
+    let start = Start { remembered: Some(memory.to_vec()), ..Start::default() };
+    let script = [
+        Step::Wait(later),
+        Step::Up(vec![Endpoint::SERIAL]),
+        sends(frames(counter..counter + 600)),
+        sends(header.encode()),
+        sends(frames(counter + 600..counter + 700)),
+        Step::Down(DownReason::Lost),
+    ];
+    Conversation::play((DRIVER.session)(start), &script).unwrap()
+}
+
+#[test]
+fn a_conversation_after_a_kill_records_at_once_with_the_header_that_was_remembered() {
+    let first =
+        play([sends(header().encode()), sends(frames(1_000..1_100)), sends(header().encode()), sends(frames(1_100..1_200))]);
+    let memory = remembered(&first);
+    assert_eq!(memory.len(), 2, "with each header");
+    let given = later(&memory[1], Duration::from_secs(20), 11_100, &header());
+    assert_eq!(story(&given), [EIGHT, "1: 0+250 @11100", "1: 250+250 @11350", "1: 500+200 @11600", "end 1"]);
+    let begun = given.iter().position(|(_, output)| matches!(output, Ok((_, Output::Samples { .. })))).unwrap();
+    assert!(begun <= 2, "begin, remember, and the first block before the header came");
+    assert_eq!(remembered(&given).len(), 2, "refreshed at once and with the header");
+}
+
+#[test]
+fn a_device_that_began_anew_is_not_recorded_with_the_header_of_its_run_before() {
+    let other = Header { gain: GainCode(0x10), ..header() };
+    let first = play([sends(header().encode()), sends(frames(1_000..1_100))]);
+    let memory = remembered(&first).remove(0);
+    for (seconds, counter) in [(20, 0), (20, 5_000), (20, 12_000), (0, 500), (3_600, 1_000)] {
+        let given = later(&memory, Duration::from_secs(seconds), counter, &other);
+        let begins: Vec<_> = given
+            .iter()
+            .filter_map(|(_, o)| o.as_ref().ok())
+            .filter_map(|(_, o)| match o {
+                Output::Begin { head, .. } => Some(head.channels[0].scale),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(begins, [other.scale().unwrap()], "{seconds} s, {counter}");
+        assert_samples_are_the_counters(&given);
+    }
+}
+
+#[test]
+fn a_header_that_differs_from_the_remembered_one_begins_another_recording() {
+    let other = Header { gain: GainCode(0x10), ..header() };
+    let memory = remembered(&play([sends(header().encode()), sends(frames(1_000..1_100))])).remove(0);
+    let story = story(&later(&memory, Duration::from_secs(2), 2_000, &other));
+    assert_eq!(story[4], "end 1");
+    assert!(story[5].starts_with("begin 2"), "{story:?}");
 }
