@@ -240,7 +240,14 @@ impl Config {
         };
         let mut config: Self = toml::from_str(text).map_err(|error| {
             let message = error.message().replace('\n', " ").replace("expected a sequence", "expected a list, [\"…\"] or [[…]]");
-            error.span().map_or_else(|| ConfigError(format!(" {message}")), |span| at(span.start, &message))
+            match error.span() {
+                // What is missing at the top is missing in the whole text, and no key of it is to blame.
+                Some(span) if span.start == 0 && message.starts_with("missing field") && header(text).is_none() => {
+                    ConfigError(format!("1: {message}"))
+                }
+                Some(span) => at(span.start, &message),
+                None => ConfigError(format!(" {message}")),
+            }
         })?;
         let texts = std::mem::take(&mut config.device_texts);
         config.devices = devices(texts).map_err(|(offset, what)| at(offset, &what))?;
@@ -261,11 +268,15 @@ fn locate(text: &str, offset: usize) -> (usize, String) {
     let before = text.get(..offset).unwrap_or(text);
     let line_number = before.matches('\n').count() + 1;
     let line = text.lines().nth(line_number - 1).unwrap_or("");
-    let header = |line: &str| line.trim().strip_prefix('[').map(|rest| rest.trim_matches(['[', ']', ' ']).to_string());
     let section = header(line).or_else(|| before.lines().rev().find_map(header));
     let key = line.split_once('=').filter(|_| header(line).is_none()).map(|(key, _)| key.trim().to_string());
     let path = [section, key].into_iter().flatten().collect::<Vec<_>>().join(".");
     (line_number, if path.is_empty() { path } else { format!("{path}: ") })
+}
+
+/// The section that a line opens.
+fn header(line: &str) -> Option<String> {
+    line.trim().strip_prefix('[').map(|rest| rest.trim_matches(['[', ']', ' ']).to_string())
 }
 
 #[cfg(test)]
@@ -312,6 +323,7 @@ port = "/dev/ttyUSB0"
         assert!(error("broker.example", "mqtts://broker").contains("7: broker.host: expected a host name"));
         assert!(error("oximeter-nonin", "toaster").contains("driver: expected one of "));
         assert!(error("port = \"/dev/ttyUSB0\"", "address = \"F0:F1:F2:F3:F4:F5\"").contains("needs a serial port"));
+        assert_eq!(Config::parse("tenant = \"centro\"\n").unwrap_err().to_string(), "1: missing field `kit`");
         assert!(error("keys =", "kyes =").contains("13: centre.kyes: unknown field `kyes`"));
     }
 

@@ -23,13 +23,13 @@ use crate::api::status::{LinkStatus, Status, waiting};
 use crate::clock::Clock;
 use crate::config::{Config, Device, Place};
 use crate::health;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::store::thread::{StoreHandle, StoreView};
 use crate::sync::planner::Reach;
 use crate::sync::status::SyncStatus;
 use kit_protocol::uplink::id::Lane;
 use orders::Orders;
-use syncing::start_sync;
+use syncing::{start_sync, tls_config};
 use tasks::Tasks;
 
 /// Orders of the command line that wait, at most.
@@ -39,10 +39,34 @@ const STORE_CLOSE_MAX: Duration = Duration::from_secs(5);
 /// A store that has not answered for so long is not fed the watchdog for.
 const STORE_ANSWER_MAX: Duration = Duration::from_secs(15);
 
+/// Why the service ended though nobody told it to.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// What the configuration names is not what it should be: trying again changes nothing.
+    WrongConfiguration(String),
+    /// Anything else.
+    Failed(String),
+}
+
+impl From<String> for Stopped {
+    fn from(what: String) -> Self {
+        Self::Failed(what)
+    }
+}
+
+impl From<IdentityError> for Stopped {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Configured { .. } => Self::WrongConfiguration(error.to_string()),
+            IdentityError::Own(what) => Self::Failed(what),
+        }
+    }
+}
+
 /// Runs the service until it is told to stop.
 ///
 /// One thread runs every task; the store has its own, since it waits for the disk.
-pub(crate) fn run(config: Config) -> Result<(), String> {
+pub(crate) fn run(config: Config) -> Result<(), Stopped> {
     start_log();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("the TLS provider was installed before");
@@ -72,10 +96,11 @@ struct Running {
     link: watch::Receiver<SyncStatus>,
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: Config) -> Result<(), Stopped> {
     let listener = listen(&config.socket).await?;
     let identity = Identity::load(&config)?;
     let clock = Arc::new(Clock::of_this_boot());
+    let tls = tls_config(&identity, &clock)?;
     let store = identity.start_store(&config, &clock)?;
     let roster = Roster::default();
     let pausing = Arc::new(watch::Sender::new(false));
@@ -89,7 +114,7 @@ async fn serve(config: Config) -> Result<(), String> {
         services: services(&config),
     };
     let mut tasks = Tasks::default();
-    let link = start_sync(&mut tasks, &config, &identity, &shared)?;
+    let link = start_sync(&mut tasks, &config, &identity, &shared, tls);
     for device in &config.devices {
         start_device(&mut tasks, device.clone(), &shared);
     }
@@ -115,7 +140,7 @@ async fn serve(config: Config) -> Result<(), String> {
         tracing::warn!("the store did not close in time; what it had answered for is on the disk all the same");
     }
     tracing::info!("stopped");
-    end
+    Ok(end?)
 }
 
 /// The services of every Bluetooth device of the kit: nothing else is scanned for.

@@ -20,6 +20,7 @@
 //! ```
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -148,7 +149,7 @@ impl ConfigFile {
     pub fn load(&self) -> Result<Config, ConfigError> {
         let broker_authority = self.pem("broker.authority", &self.broker_authority)?;
         let certificate = self.pem("broker.certificate", &self.certificate)?;
-        let key = self.pem("broker.key", &self.key)?;
+        let key = self.secret("broker.key", &self.key)?;
         let roots =
             roots_from_pem(&broker_authority).map_err(|error| self.wrong("broker.authority", &self.broker_authority, &error))?;
         let chain = certificates(&certificate).ok_or_else(|| {
@@ -175,12 +176,22 @@ impl ConfigFile {
 
     /// Reads the signing key alone.
     pub fn signing_key(&self) -> Result<SigningKey, ConfigError> {
-        let pem = self.pem("signing.key", &self.signing_key)?;
+        let pem = self.secret("signing.key", &self.signing_key)?;
         SigningKey::from_pem(&pem).map_err(|error| self.wrong("signing.key", &self.signing_key, &error))
     }
 
     fn pem(&self, key: &str, path: &Path) -> Result<String, ConfigError> {
         read_file(path).map_err(|problem| self.wrong(key, path, &problem))
+    }
+
+    /// A file that nobody but its owner may read.
+    fn secret(&self, key: &str, path: &Path) -> Result<String, ConfigError> {
+        let mode = std::fs::metadata(path).map(|file| file.permissions().mode());
+        if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+            let problem = "others may read this key; make it 0600 (chmod 600) and consider it disclosed";
+            return Err(self.wrong(key, path, &problem));
+        }
+        self.pem(key, path)
     }
 
     fn wrong(&self, key: &str, path: &Path, problem: &dyn fmt::Display) -> ConfigError {

@@ -71,6 +71,7 @@ pub struct Broker {
     address: SocketAddr,
     directory: PathBuf,
     identity: Identity,
+    clients: Clients,
     launcher: Launcher,
     program: Option<Program>,
 }
@@ -89,9 +90,16 @@ impl Broker {
         if kind == Kind::Mosquitto {
             mosquitto::configure(&directory, address, &identity, clients)?;
         }
-        let mut broker = Self { kind, address, directory, identity, launcher: launcher.clone(), program: None };
+        let mut broker =
+            Self { kind, address, directory, identity, clients: clients.clone(), launcher: launcher.clone(), program: None };
         broker.resume().await?;
         Ok(broker)
+    }
+
+    /// The certificate it shows.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Where it listens.
@@ -128,6 +136,16 @@ impl Broker {
         self.kill();
         if memory == Memory::Wiped && self.kind == Kind::Mosquitto {
             mosquitto::wipe(&self.directory)?;
+        }
+        self.resume().await
+    }
+
+    /// Kills it and starts it on the same port with another certificate, its memory kept.
+    pub async fn restart_as(&mut self, identity: Identity) -> Result<(), BrokerError> {
+        self.kill();
+        self.identity = identity;
+        if self.kind == Kind::Mosquitto {
+            mosquitto::configure(&self.directory, self.address, &self.identity, &self.clients)?;
         }
         self.resume().await
     }

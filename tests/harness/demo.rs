@@ -2,13 +2,9 @@
 //!
 //! It starts itself again for each program, with a hidden first argument that names the role.
 
-mod centre;
-mod devices;
 mod display;
-mod gather;
 mod measure;
 mod options;
-mod plant;
 mod report;
 mod run;
 mod schedule;
@@ -17,6 +13,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::plant::PlantError;
 use crate::{broker, process};
 
 pub use options::Options;
@@ -28,36 +25,9 @@ const WRONG_USE: u8 = 2;
 /// Why the demonstration could not be carried through; the text says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A file or process.
-    #[error("{doing}: {source}")]
-    Io {
-        /// What was being done.
-        doing: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// A certificate.
+    /// Something that it is made of.
     #[error(transparent)]
-    Authority(#[from] crate::authority::AuthorityError),
-    /// The broker.
-    #[error(transparent)]
-    Broker(#[from] broker::BrokerError),
-    /// What a simulator wrote down.
-    #[error(transparent)]
-    Truth(#[from] crate::ledger::TruthError),
-    /// The centre's database.
-    #[error("the centre's database: {0}")]
-    Centre(String),
-    /// A program that should run ended, or did not get ready.
-    #[error("{program} {what}; its log is {log}")]
-    Program {
-        /// Which.
-        program: String,
-        /// What it did.
-        what: String,
-        /// Where to look.
-        log: String,
-    },
+    Plant(#[from] PlantError),
     /// Ctrl-C, or a termination.
     #[error("interrupted")]
     Interrupted,
@@ -65,8 +35,8 @@ pub enum DemoError {
 
 impl DemoError {
     fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
-        let doing = doing.into();
-        move |source| Self::Io { doing, source }
+        let named = PlantError::io(doing);
+        move |source| Self::Plant(named(source))
     }
 }
 

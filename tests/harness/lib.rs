@@ -3,9 +3,12 @@
 
 pub mod authority;
 pub mod broker;
+pub mod client;
 pub mod clock;
 pub mod demo;
+pub mod disk;
 pub mod ledger;
+pub mod plant;
 pub mod process;
 pub mod proxy;
 pub mod skip;

@@ -7,13 +7,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
 /// The hidden first argument.
 pub const ROLE: &str = "--role";
+/// How long a program that ends by itself may take: longer than the agent's command line waits for an answer.
+const END_WITHIN_MAX: Duration = Duration::from_secs(60);
 /// How often a wait looks whether a program has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -46,18 +48,27 @@ impl Launcher {
     ) -> std::io::Result<Program> {
         std::fs::create_dir_all(&self.logs)?;
         let log = OpenOptions::new().create(true).append(true).open(self.log(name))?;
-        let child = Command::new(&self.program)
-            .arg(ROLE)
-            .arg(role)
-            .arg(std::process::id().to_string())
-            .args(arguments)
+        let child = self
+            .command(role, arguments)
             .envs(environment.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0) // an interrupt from the terminal reaches the demonstration alone, which ends the others in order
             .spawn()?;
         Ok(Program { name: name.to_owned(), child, ended: None })
+    }
+
+    /// Runs `role` until it ends by itself, for at most [`END_WITHIN_MAX`], and gives what it printed.
+    pub async fn to_its_end<S: AsRef<OsStr>>(&self, role: &str, arguments: &[S]) -> std::io::Result<Output> {
+        let mut command = tokio::process::Command::from(self.command(role, arguments));
+        let output = tokio::time::timeout(END_WITHIN_MAX, command.kill_on_drop(true).output());
+        output.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, role: &str, arguments: &[S]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(ROLE).arg(role).arg(std::process::id().to_string()).args(arguments).stdin(Stdio::null());
+        command
     }
 
     /// Where the output of `name` stands.

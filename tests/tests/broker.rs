@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use harness::authority::{Authority, Identity, Validity};
 use harness::broker::{Broker, Clients, Kind, Memory, mosquitto};
+use harness::client::{self, Client};
 use harness::process::Launcher;
 use harness::proxy::{Cut, Proxy};
+use rumqttc::v5::MqttOptions;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill, LastWillProperties, Packet, PubAckReason, Publish};
-use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::v5::mqttbytes::v5::{LastWill, LastWillProperties, PubAckReason};
 use rumqttc::{TlsConfiguration, Transport};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const UP: &str = "tm/1/centro/KIT-0001/up/vitals";
 const STATE: &str = "tm/1/centro/KIT-0001/state";
 const DOWN: &str = "tm/1/centro/KIT-0001/down/ack";
@@ -41,8 +41,6 @@ fn kinds(test: &str) -> Vec<Kind> {
 
 impl Bench {
     async fn new(kind: Kind) -> Self {
-        // Another test of this process may have installed it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new(&directory.path().join("authority"), "authority").unwrap();
         let kit_id = "KIT-0001".parse().unwrap();
@@ -56,26 +54,9 @@ impl Bench {
         Self { authority, broker, kit, centre, directory }
     }
 
-    fn options(&self, identity: &Identity, port: u16) -> MqttOptions {
-        let read = |path| std::fs::read(path).unwrap();
-        let mut options = MqttOptions::new(identity.name.clone(), "localhost", port);
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Simple {
-            ca: read(&identity.authority),
-            alpn: None,
-            client_auth: Some((read(&identity.certificate), read(&identity.key))),
-        }));
-        options.set_keep_alive(Duration::from_secs(5));
-        options.set_clean_start(false);
-        let mut properties = ConnectProperties::new();
-        properties.session_expiry_interval = Some(86_400);
-        properties.max_packet_size = Some(256 * 1024);
-        options.set_connect_properties(properties);
-        options
-    }
-
     /// The kit, with a will that is sent so many seconds after it is lost.
     fn with_will(&self, port: u16, delay_seconds: u32) -> MqttOptions {
-        let mut options = self.options(&self.kit, port);
+        let mut options = client::options(&self.kit, port);
         let properties = LastWillProperties {
             delay_interval: Some(delay_seconds),
             payload_format_indicator: None,
@@ -90,78 +71,7 @@ impl Bench {
     }
 
     fn connect(&self, identity: &Identity) -> Client {
-        Client::new(self.options(identity, self.broker.address().port()))
-    }
-}
-
-struct Client {
-    client: AsyncClient,
-    events: EventLoop,
-}
-
-impl Client {
-    fn new(options: MqttOptions) -> Self {
-        let (client, events) = AsyncClient::new(options, 16);
-        Self { client, events }
-    }
-
-    /// The next packet that `wanted` takes something from; errors of the connection are retried like a kit would.
-    async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(Packet) -> Option<T>) -> T {
-        let mut failed = None;
-        let found = async {
-            loop {
-                match self.events.poll().await {
-                    Ok(Event::Incoming(packet)) => {
-                        if let Some(found) = wanted(packet) {
-                            return found;
-                        }
-                    }
-                    Ok(Event::Outgoing(_)) => {}
-                    Err(error) => {
-                        failed = Some(error);
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                }
-            }
-        };
-        let found = tokio::time::timeout(PATIENCE, found).await;
-        found.unwrap_or_else(|_| panic!("never came: {what}; the last error was {failed:?}"))
-    }
-
-    async fn connected(&mut self) -> bool {
-        self.until("CONNACK", |packet| match packet {
-            Packet::ConnAck(ack) => Some(ack.session_present),
-            _ => None,
-        })
-        .await
-    }
-
-    /// The first end of the connection is an error, and no CONNACK came before it.
-    async fn refused(&mut self) -> bool {
-        let first = tokio::time::timeout(PATIENCE, self.events.poll()).await.unwrap();
-        first.is_err()
-    }
-
-    async fn subscribe(&mut self, filter: &str) {
-        self.client.try_subscribe(filter, QoS::AtLeastOnce).unwrap();
-        self.until("SUBACK", |packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
-    }
-
-    async fn publish(&mut self, topic: &str, retain: bool, payload: &[u8]) -> PubAckReason {
-        self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload.to_vec()).unwrap();
-        self.until("PUBACK", |packet| match packet {
-            Packet::PubAck(ack) => Some(ack.reason),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn received(&mut self) -> Publish {
-        self.until("a message", |packet| match packet {
-            Packet::Publish(publish) => Some(publish),
-            _ => None,
-        })
-        .await
+        Client::new(client::options(identity, self.broker.address().port()))
     }
 }
 
@@ -200,7 +110,7 @@ async fn a_certificate_of_another_authority_or_out_of_date_or_none_is_refused() 
         }
         let early = bench.authority.kit(&kit, &tenant, Validity::NotYet).unwrap();
         assert!(bench.connect(&early).refused().await, "{kind:?}");
-        let mut nobody = bench.options(&bench.kit, bench.broker.address().port());
+        let mut nobody = client::options(&bench.kit, bench.broker.address().port());
         nobody.set_transport(Transport::tls_with_config(TlsConfiguration::Simple {
             ca: std::fs::read(&bench.kit.authority).unwrap(),
             alpn: None,

@@ -118,7 +118,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     });
     tracing::info!(device = %device.identity, driver = device.driver.name, "connected");
 
-    let store_down = |error: StoreError| format!("{error}; free some of the disk");
+    let store_down = |error: StoreError| error.to_string();
     let marks = Marks {
         streams: stream_marks(&shared.store, &device.identity).await.map_err(store_down)?,
         opened: mark(&shared.store, &opened_key(&device.identity)).await.map_err(store_down)?,

@@ -426,6 +426,22 @@ fn i2a_a_measurement_sent_twice_has_one_origin_and_the_highest_number_is_kept() 
 }
 
 #[test]
+fn i8_a_reading_is_filed_whatever_gateway_and_device_say_of_the_time() {
+    // The gateway's clock stands at 1970 all the while.
+    let mut recorder = recorder(BTreeMap::new());
+    for (number, year) in (1..).zip([0, 1582, 1970, 2026, 2099, 9999]) {
+        let measured = measured(Some(number));
+        let device_time = measured.device_time.map(|time| DateTime { year, ..time });
+        recorder.take(at(4), Ok((Token(1), Output::Measured(Measured { device_time, ..measured }))));
+        let filed = filings(&mut recorder);
+        let Content::Reading(reading) = &filed[0].draft.content else { panic!("{year}: {filed:?}") };
+        assert_eq!(reading.device_time.map(|time| time.year), Some(u32::from(year)), "as the device sent it");
+        assert_eq!(filed[0].draft.clock, Still(0).clock());
+        assert_eq!(filed[0].answers, [Answer::Stored(Token(1))]);
+    }
+}
+
+#[test]
 fn i6_what_cannot_be_decoded_is_a_durable_refusal() {
     let mut recorder = recorder(BTreeMap::new());
     recorder.take(at(4), Err(DriverError::Undecodable { what: "plx", reason: "truncated".into(), octets: vec![9; 20_000] }));

@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::api::client::Client;
 use crate::config::{Config, SOCKET};
+use crate::supervisor::Stopped;
 
 /// Exit code where a command was used wrongly.
 const WRONG_USE: u8 = 2;
@@ -130,9 +131,12 @@ fn complain(what: &str, code: ExitCode) -> ExitCode {
 
 fn carry_out(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { config } => {
-            let config = Config::load(&config).map_err(|error| Failure::WrongUse(error.to_string()))?;
-            crate::supervisor::run(config).map_err(Failure::Failed)
+        Command::Run { config: file } => {
+            let config = Config::load(&file).map_err(|error| Failure::WrongUse(error.to_string()))?;
+            crate::supervisor::run(config).map_err(|stopped| match stopped {
+                Stopped::WrongConfiguration(what) => Failure::WrongUse(format!("{}: {what}", file.display())),
+                Stopped::Failed(what) => Failure::Failed(what),
+            })
         }
         Command::Drivers { json } => listing::drivers(json),
         Command::Decode(decode) => decode.run(),

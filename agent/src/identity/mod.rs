@@ -18,7 +18,7 @@ use crate::store::thread::StoreHandle;
 use crate::store::{FREE_FLOOR_OCTETS, Kek, Options, Stamp};
 use keys::{CentreKeys, KitKey};
 use origin::OriginKey;
-use secret::SECRET_OCTETS;
+use secret::{SECRET_OCTETS, SecretError};
 
 /// Everything that says who this kit is; cheap to clone.
 #[derive(Clone)]
@@ -40,25 +40,48 @@ pub struct Identity {
     kek: Arc<Zeroizing<[u8; SECRET_OCTETS]>>,
 }
 
+/// Why the kit does not know who it is.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file that the configuration names is not there, or is not what it should be: trying again changes nothing.
+    #[error("{key}: {problem}")]
+    Configured {
+        /// The configuration's key, as `section.key`.
+        key: &'static str,
+        /// The file, and what was expected.
+        problem: String,
+    },
+    /// The kit's own secrets cannot be read or made.
+    #[error("{0}")]
+    Own(String),
+}
+
 impl Identity {
     /// Reads the files that the configuration names, and makes the kit's own secrets at its first start.
-    pub fn load(config: &Config) -> Result<Self, String> {
+    pub fn load(config: &Config) -> Result<Self, IdentityError> {
+        let configured = |key| move |problem: SecretError| IdentityError::Configured { key, problem: problem.to_string() };
+        let key = KitKey::load(&config.broker.key).map_err(configured("broker.key"))?;
+        let key_pem = read(&config.broker.key).map_err(configured("broker.key"))?;
+        let certificate = read(&config.broker.certificate).map_err(configured("broker.certificate"))?;
+        let certificate_der = CertificateDer::from_pem_slice(&certificate)
+            .map_err(|_| SecretError::Content(config.broker.certificate.display().to_string(), "a certificate in PEM"))
+            .map_err(configured("broker.certificate"))?;
+        let authority = read(&config.broker.authority).map_err(configured("broker.authority"))?;
+        let centre = CentreKeys::load(&config.centre.keys).map_err(configured("centre.keys"))?;
+
         let own = config.state.join("identity");
-        secret::make_directory(&own).map_err(|error| format!("{}: {error}; make it writable for the agent", own.display()))?;
-        let text = |error: secret::SecretError| error.to_string();
-        let key = KitKey::load(&config.broker.key).map_err(text)?;
-        let certificate = read(&config.broker.certificate)?;
-        let expected = || format!("{}: expected a certificate in PEM", config.broker.certificate.display());
-        let certificate_der = CertificateDer::from_pem_slice(&certificate).map_err(|_| expected())?.to_vec();
+        let unwritable = |error| IdentityError::Own(format!("{}: {error}; make it writable for the agent", own.display()));
+        secret::make_directory(&own).map_err(unwritable)?;
+        let secret = |name| secret::load_or_make(&own.join(name)).map_err(|error| IdentityError::Own(error.to_string()));
         Ok(Self {
             key: Arc::new(key),
-            centre: Arc::new(CentreKeys::load(&config.centre.keys).map_err(text)?),
-            origins: Arc::new(OriginKey::new(&*secret::load_or_make(&own.join("origin")).map_err(text)?)),
-            authority: read(&config.broker.authority)?.into(),
+            centre: Arc::new(centre),
+            origins: Arc::new(OriginKey::new(&*secret("origin")?)),
+            authority: authority.into(),
             certificate: certificate.into(),
-            certificate_der,
-            key_pem: Arc::new(Zeroizing::new(read(&config.broker.key)?)),
-            kek: Arc::new(secret::load_or_make(&own.join("kek")).map_err(text)?),
+            certificate_der: certificate_der.to_vec(),
+            key_pem: Arc::new(Zeroizing::new(key_pem)),
+            kek: Arc::new(secret("kek")?),
         })
     }
 
@@ -77,6 +100,6 @@ impl Identity {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+fn read(path: &Path) -> Result<Vec<u8>, SecretError> {
+    std::fs::read(path).map_err(|error| SecretError::File(path.display().to_string(), error))
 }

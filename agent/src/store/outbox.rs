@@ -150,7 +150,7 @@ impl EpochView {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The disk has no room: the append is refused, what was stored stays.
-    #[error("no room on the disk: {0}")]
+    #[error("no room on the disk ({0}): free some of it")]
     Full(String),
     /// The record is larger than its bound: quarantined by the caller.
     #[error("a record of {octets} octets is larger than {max}")]

@@ -5,21 +5,37 @@ use std::time::Duration;
 
 use kit_protocol::moment::Moment;
 use kit_protocol::uplink::id::Nonce;
+use rustls::ClientConfig;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::tasks::Tasks;
 use crate::acquisition::keeper::Shared;
 use crate::acquisition::roster::Roster;
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::sync::state::About;
 use crate::sync::status::SyncStatus;
-use crate::sync::{self, SyncContext, tls};
+use crate::sync::tls::{self, TlsError};
+use crate::sync::{self, SyncContext};
 
 /// Documents of the centre that wait, at most.
 const DOCUMENTS_MAX: usize = 4;
 /// The devices named in `state` are looked at so often.
 const DEVICES_PERIOD: Duration = Duration::from_secs(5);
+
+/// Whom the kit trusts, and as whom it comes.
+pub(super) fn tls_config(identity: &Identity, clock: &Arc<Clock>) -> Result<Arc<ClientConfig>, IdentityError> {
+    let config = tls::client_config(&identity.authority, &identity.certificate, &identity.key_pem, Arc::clone(clock) as _);
+    config.map_err(|error| {
+        let key = match error {
+            TlsError::NoAuthority | TlsError::Authority(_) => "broker.authority",
+            TlsError::NoCertificate => "broker.certificate",
+            TlsError::Key(_) => "broker.key",
+        };
+        IdentityError::Configured { key, problem: error.to_string() }
+    })
+}
 
 /// Starts sync, and gives where it stands.
 pub(super) fn start_sync(
@@ -27,11 +43,10 @@ pub(super) fn start_sync(
     config: &Config,
     identity: &Identity,
     shared: &Shared,
-) -> Result<watch::Receiver<SyncStatus>, String> {
+    tls: Arc<ClientConfig>,
+) -> watch::Receiver<SyncStatus> {
     let clock = Arc::clone(&shared.world.clock);
-    let tls_config = tls::client_config(&identity.authority, &identity.certificate, &identity.key_pem, clock.clone());
-    let tls_config = tls_config.map_err(|error| format!("{error}; check the files named under [broker]"))?;
-    let (_fixed, tls) = watch::channel(tls_config);
+    let (_fixed, tls) = watch::channel(tls);
     let (status, link) = watch::channel(SyncStatus::default());
     let (devices_in, devices) = watch::channel(Vec::new());
     let (assignments, documents) = mpsc::channel(DOCUMENTS_MAX);
@@ -71,7 +86,7 @@ pub(super) fn start_sync(
     tasks.keep_running("sync", move || sync::run(context(), std::future::pending()));
     tasks.run("device list", announce_devices(shared.roster.clone(), devices_in));
     tasks.run("documents", tell_of_documents(documents));
-    Ok(link)
+    link
 }
 
 /// Keeps the list of devices that `state` names.

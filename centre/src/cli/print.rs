@@ -17,7 +17,9 @@ pub(super) fn table(output: &mut dyn Write, header: &[&str], rows: Vec<Vec<Strin
         return writeln!(output, "{none}");
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─'))).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─')))
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied()).add_rows(rows);
     writeln!(output, "{table}")
 }

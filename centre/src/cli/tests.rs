@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use kit_protocol::flac;
 use kit_protocol::uplink::id::Lane;
 use kit_protocol::uplink::signed;
@@ -124,7 +126,9 @@ fn i4_an_assignment_is_signed_kept_and_written() {
     let directory = centre.path.parent().unwrap().to_owned();
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let public = SigningKey::from_pkcs8(pair.serialized_der()).unwrap().public().clone();
-    std::fs::write(directory.join("signing.key"), pair.serialize_pem()).unwrap();
+    let key = directory.join("signing.key");
+    std::fs::write(&key, pair.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let config = directory.join("centre.toml");
     let text = "database = \"centre.db\"\ntenants = [\"centro\", \"sudest\"]\n[broker]\nhost = \"h\"\nport = 1\nauthority = \"a\"\n\
                 certificate = \"c\"\nkey = \"k\"\n[kits]\nauthority = \"a\"\n[signing]\nkey = \"signing.key\"\n";

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use super::devices::{self, Simulated};
 use crate::broker::Kind;
+use crate::plant::devices::{self, Simulated};
 
 /// The whole kit on this machine: broker, centre, simulated devices and agent. The network is cut, the agent is killed, and the
 /// ledger at the end says whether every sample arrived exactly once.

@@ -7,24 +7,20 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::devices::Simulated;
 use super::display::{Display, Link, Row, Snapshot};
-use super::gather::{Live, gather};
 use super::measure::{percentile, pss_kib};
-use super::plant::{Plant, Said};
 use super::report::{self, AckMs, Ledger};
 use super::schedule::{Act, schedule};
 use super::{DemoError, Options};
-use crate::ledger::{self, Balance, Run, Truth};
+use crate::ledger::{Balance, Truth};
+use crate::plant::devices::Simulated;
+use crate::plant::gather::Live;
+use crate::plant::{DRAIN_WITHIN, DRAINED_FOR, Layout, Outcome, Plant, PlantError, Said};
 
 /// The display is drawn so often.
 const TICK: Duration = Duration::from_millis(250);
 /// Memory is measured, and the centre's database read, so often.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// How long the queue may take to empty once the devices have ended.
-const DRAIN_WITHIN: Duration = Duration::from_secs(90);
-/// The queue counts as empty when it was so throughout this time.
-const DRAINED_FOR: Duration = Duration::from_secs(2);
 
 /// Carries it out; `true` if the ledger balances.
 pub(super) async fn run(options: Options) -> Result<bool, DemoError> {
@@ -54,7 +50,10 @@ async fn carry_out(options: &Options) -> Result<bool, DemoError> {
 
 async fn perform(options: &Options, directory: &Path, display: &mut Display) -> Result<bool, DemoError> {
     display.say("Starting broker, centre, agent and devices.");
-    let plant = Plant::build(options, directory).await?;
+    let program = std::env::current_exe().map_err(DemoError::io("finding this program"))?;
+    let layout = Layout { broker: options.broker(), seed: options.seed, ..Layout::new(program, options.devices.clone()) };
+    let mut plant = Plant::build(layout, directory).await?;
+    plant.hand_over().await?;
     let mut stage = Stage { options, plant, display, truth: TruthTail::default(), live: Live::default(), pss_peak_kib: 0 };
     stage.perform().await
 }
@@ -184,24 +183,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn balance(&mut self) -> Result<(Ledger, Balance), DemoError> {
-        for device in &self.options.devices {
-            self.truth.read(*device, &self.plant.truth(*device))?;
-        }
-        let gathered = gather(&self.plant.database())?;
-        let run = Run {
-            truth: std::mem::take(&mut self.truth.truth),
-            readings: gathered.readings,
-            segments: gathered.segments,
-            missed: gathered.missed,
-            faults: std::mem::take(&mut self.plant.faults),
-            periods: std::mem::take(&mut self.plant.periods),
-            listening_from_ns: self.plant.listening_from_ns,
-        };
-        let mut balance = ledger::compare(&run);
-        for device in &self.options.devices {
-            balance.devices.entry(device.name().to_owned()).or_default();
-        }
+    fn balance(&self) -> Result<(Ledger, Balance), DemoError> {
+        let Outcome { gathered, balance } = self.plant.compare()?;
         let ledger = Ledger {
             seed: self.options.seed,
             made: balance.made,
@@ -254,7 +237,7 @@ impl TruthTail {
         read.map_err(DemoError::io(format!("{}", path.display())))?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         *from += u64::try_from(whole).unwrap_or(0);
-        Ok(self.truth.add(device.name(), text.get(..whole).unwrap_or_default())?)
+        Ok(self.truth.add(device.name(), text.get(..whole).unwrap_or_default()).map_err(PlantError::from)?)
     }
 
     /// Units made, and whether they are samples of streams.

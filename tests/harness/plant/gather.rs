@@ -11,24 +11,30 @@ use kit_protocol::uplink::id::{EpochId, Lane};
 use kit_protocol::uplink::record::{self, Definitions, RecordKey};
 use kit_protocol::uplink::wire::{self, record::Content};
 
-use super::DemoError;
-use crate::ledger::{Measurement, StoredGap, StoredMissed, StoredReading, StoredSegment};
+use super::PlantError;
+use crate::ledger::{Measurement, Period, StoredGap, StoredMissed, StoredReading, StoredSegment};
 
 /// Everything the ledger needs.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
-    pub(super) readings: Vec<StoredReading>,
-    pub(super) segments: Vec<StoredSegment>,
-    pub(super) missed: Vec<StoredMissed>,
-    pub(super) gaps: Vec<StoredGap>,
+pub struct Gathered {
+    /// Readings.
+    pub readings: Vec<StoredReading>,
+    /// Segments, decoded.
+    pub segments: Vec<StoredSegment>,
+    /// Spans that the kit declared missed.
+    pub missed: Vec<StoredMissed>,
+    /// Numbers that the kit declared gone.
+    pub gaps: Vec<StoredGap>,
+    /// Since when whose readings they are, by the kit's own journal, in order.
+    pub periods: Vec<Period>,
     /// Measurements that the kit refused.
-    pub(super) refused: u64,
+    pub refused: u64,
     /// From a reading's reception at the gateway to the centre's commit, milliseconds, ascending.
-    pub(super) delays_ms: Vec<u64>,
+    pub delays_ms: Vec<u64>,
 }
 
 /// Reads the whole database.
-pub(super) fn gather(database: &Path) -> Result<Gathered, DemoError> {
+pub fn gather(database: &Path) -> Result<Gathered, PlantError> {
     let reader = open(database)?;
     let mut gathered = Gathered::default();
     for stored in reader.records(Filter::default()) {
@@ -45,6 +51,7 @@ pub(super) fn gather(database: &Path) -> Result<Gathered, DemoError> {
         });
     }
     gathered.delays_ms.sort_unstable();
+    gathered.periods.sort_by_key(|period| (period.from_boottime_ns, period.assignment.is_some()));
     Ok(gathered)
 }
 
@@ -89,6 +96,13 @@ impl Gathered {
                     counters: missed.first.zip(missed.last),
                 });
             }
+            Some(Content::EpochOpened(_)) => {
+                self.periods.push(Period { from_boottime_ns: stored.record.boottime_ns, assignment });
+            }
+            // What no epoch opens again goes on in the one of no assignment.
+            Some(Content::EpochClosed(_)) => {
+                self.periods.push(Period { from_boottime_ns: stored.record.boottime_ns, assignment: None });
+            }
             Some(Content::Refusal(_)) => self.refused += 1,
             _ => {}
         }
@@ -97,7 +111,7 @@ impl Gathered {
 
 /// Units at the centre, counted as they come.
 #[derive(Debug, Default)]
-pub(super) struct Live {
+pub struct Live {
     since: Option<i64>,
     seen: HashSet<(EpochId, Lane, u64)>,
     counts: BTreeMap<String, Arrived>,
@@ -105,15 +119,16 @@ pub(super) struct Live {
 
 /// What came of one device.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Arrived {
-    pub(super) readings: u64,
+pub struct Arrived {
+    /// Readings.
+    pub readings: u64,
     /// Of streams, per channel.
-    pub(super) samples: u64,
+    pub samples: u64,
 }
 
 impl Live {
     /// Counts what came since the last look; a database that is busy or not there yet is looked at again next time.
-    pub(super) fn look(&mut self, database: &Path) {
+    pub fn look(&mut self, database: &Path) {
         let Ok(reader) = open(database) else { return };
         let filter = Filter { since: self.since.map(WallTime), ..Filter::default() };
         for stored in reader.records(filter).map_while(Result::ok) {
@@ -144,17 +159,17 @@ impl Live {
     }
 
     /// What came of a device.
-    pub(super) fn of(&self, device: &str) -> Arrived {
+    pub fn of(&self, device: &str) -> Arrived {
         self.counts.get(device).copied().unwrap_or_default()
     }
 }
 
-fn open(database: &Path) -> Result<Reader, DemoError> {
+fn open(database: &Path) -> Result<Reader, PlantError> {
     Reader::open(database).map_err(failed)
 }
 
-fn failed(error: kit_centre::store::StoreError) -> DemoError {
-    DemoError::Centre(error.to_string())
+fn failed(error: kit_centre::store::StoreError) -> PlantError {
+    PlantError::Centre(error.to_string())
 }
 
 fn delay_ms(stored: &StoredRecord, definitions: &Definitions) -> Option<u64> {

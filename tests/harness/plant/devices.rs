@@ -13,12 +13,12 @@ use firmware_sim::truth::Truth;
 pub struct Simulated(usize);
 
 /// Every device.
-pub(super) fn all() -> impl Iterator<Item = Simulated> {
+pub fn all() -> impl Iterator<Item = Simulated> {
     (0..DEVICES.len()).map(Simulated)
 }
 
 /// The device of that name.
-pub(super) fn find(name: &str) -> Option<Simulated> {
+pub fn find(name: &str) -> Option<Simulated> {
     all().find(|device| device.name() == name)
 }
 
@@ -36,7 +36,7 @@ impl Simulated {
     }
 
     /// The arguments of `kit-sim`.
-    pub(super) fn arguments(self, places: &Places, seed: u64) -> Vec<OsString> {
+    pub fn arguments(self, places: &Places, seed: u64) -> Vec<OsString> {
         let link = if self.bluetooth() { "--bus" } else { "--pty" };
         vec![
             "device".into(),
@@ -51,7 +51,7 @@ impl Simulated {
     }
 
     /// Its section of the kit's configuration.
-    pub(super) fn configuration(self, places: &Places, seed: u64) -> String {
+    pub fn configuration(self, places: &Places, seed: u64) -> String {
         let place = match self.address(seed) {
             Some(address) => format!("address = \"{address}\""),
             None => format!("port = {}", quoted(&places.meeting_point(self))),
@@ -75,11 +75,11 @@ impl fmt::Display for Simulated {
 
 /// Where simulated devices are met and write down what they made.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub struct Places {
     /// A short path: sockets have at most 108 octets.
-    pub(super) links: PathBuf,
+    pub links: PathBuf,
     /// The truth files' folder.
-    pub(super) truth: PathBuf,
+    pub truth: PathBuf,
 }
 
 impl Places {
@@ -89,25 +89,25 @@ impl Places {
     }
 
     /// The D-Bus address of the virtual BlueZ.
-    pub(super) fn bus_address(&self) -> OsString {
+    pub fn bus_address(&self) -> OsString {
         let mut address = OsString::from("unix:path=");
         address.push(self.bus());
         address
     }
 
     /// What must be there before the kit can meet the device: its serial port, or the bus.
-    pub(super) fn meeting_point(&self, device: Simulated) -> PathBuf {
+    pub fn meeting_point(&self, device: Simulated) -> PathBuf {
         if device.bluetooth() { self.bus() } else { self.links.join(device.name()) }
     }
 
     /// What a device made.
-    pub(super) fn truth(&self, device: Simulated) -> PathBuf {
+    pub fn truth(&self, device: Simulated) -> PathBuf {
         self.truth.join(format!("{}.jsonl", device.name()))
     }
 }
 
 /// A path as a TOML string.
-pub(super) fn quoted(path: &Path) -> String {
+pub fn quoted(path: &Path) -> String {
     let escaped = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{escaped}\"")
 }

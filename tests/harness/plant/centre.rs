@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kit_protocol::uplink::id::Tenant;
 
-use super::DemoError;
+use super::PlantError;
 use super::devices::quoted;
 use crate::authority::{Identity, SigningKey};
 
@@ -14,7 +14,7 @@ use crate::authority::{Identity, SigningKey};
 const PATIENT: &str = "patient-1";
 
 /// The centre's database.
-pub(super) fn database(directory: &Path) -> PathBuf {
+pub fn database(directory: &Path) -> PathBuf {
     directory.join("centre").join("centre.db")
 }
 
@@ -23,13 +23,13 @@ fn configuration(directory: &Path) -> PathBuf {
 }
 
 /// Writes its configuration. It speaks to the broker directly: the network that fails is the kit's.
-pub(super) fn configure(
+pub fn configure(
     directory: &Path,
     broker: SocketAddr,
     tenant: &Tenant,
     identity: &Identity,
     signing: &SigningKey,
-) -> Result<(), DemoError> {
+) -> Result<(), PlantError> {
     let text = format!(
         "database = {database}\n\
          tenants = [\"{tenant}\"]\n\
@@ -50,16 +50,16 @@ pub(super) fn configure(
         key = quoted(&identity.key),
         signing = quoted(&signing.key),
     );
-    std::fs::write(configuration(directory), text).map_err(DemoError::io("the centre's configuration"))
+    std::fs::write(configuration(directory), text).map_err(PlantError::io("the centre's configuration"))
 }
 
 /// The arguments that make it run.
-pub(super) fn run(directory: &Path) -> Vec<OsString> {
+pub fn run(directory: &Path) -> Vec<OsString> {
     vec!["run".into(), "--config".into(), configuration(directory).into()]
 }
 
 /// The arguments that make it sign an assignment into `document`.
-pub(super) fn assign(directory: &Path, kit: &str, assignment: &str, document: &Path) -> Vec<OsString> {
+pub fn assign(directory: &Path, kit: &str, assignment: &str, document: &Path) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["assign".into(), kit.into(), "--out".into(), document.into()];
     arguments.extend(["--config".into(), configuration(directory).into_os_string()]);
     for (option, value) in [("--patient", PATIENT), ("--id", assignment)] {
