@@ -260,6 +260,11 @@ impl Config {
         for path in paths.into_iter().chain(&mut self.centre.keys) {
             *path = folder.join(&*path);
         }
+        for device in &mut self.devices {
+            if let Place::Port(port) = &mut device.place {
+                *port = folder.join(&*port);
+            }
+        }
     }
 }
 
@@ -357,8 +362,9 @@ port = "/dev/ttyUSB0"
     fn relative_paths_are_relative_to_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kit.toml");
-        std::fs::write(&file, WHOLE).unwrap();
+        std::fs::write(&file, WHOLE.replace("/dev/ttyUSB0", "ecg")).unwrap();
         let config = Config::load(&file).unwrap();
+        assert_eq!(config.devices[0].place, Place::Port(folder.path().join("ecg")));
         assert_eq!(config.broker.key, folder.path().join("kit.key"));
         assert_eq!(config.state, Path::new("/var/lib/kit-agent"));
         assert_eq!(Config::load(&folder.path().join("none.toml")).unwrap_err().to_string().lines().count(), 1);
