@@ -130,6 +130,8 @@ struct Pending {
     first_received: Moment,
     device_counter: Option<u64>,
     samples: Vec<i32>,
+    /// Index of each block's first sample, and when it was received.
+    receptions: Vec<(usize, Moment)>,
     flags: Vec<wire::SampleFlag>,
     answers: Vec<(usize, Answer)>,
 }
@@ -521,9 +523,9 @@ impl Recording {
         let frames_before = self.pending_frames();
         if frames_before == 0 {
             self.pending.first = block.first;
-            self.pending.first_received = block.received;
             self.pending.device_counter = block.device_counter;
         }
+        self.pending.received(frames_before, block.received, self.head.rate);
         self.pending.samples.extend_from_slice(&block.samples);
         let frames = self.pending_frames();
         self.pending.flag(block, frames_before, frames - frames_before, self.head.channels.len());
@@ -594,6 +596,14 @@ impl Recording {
 }
 
 impl Pending {
+    /// Notes when a block was received. Octets may wait on their way and never come early: of what the pending blocks say of
+    /// the first sample, the earliest is right, and one late read does not shift the signal behind it.
+    fn received(&mut self, index: usize, at: Moment, rate: Rate) {
+        self.receptions.push((index, at));
+        let of_first = |(index, at): &(usize, Moment)| *at - offset_of(u64::try_from(*index).unwrap_or(u64::MAX), rate);
+        self.first_received = self.receptions.iter().map(of_first).min().unwrap_or(at);
+    }
+
     /// Notes what a block says of all its samples.
     fn flag(&mut self, block: &Block, first: usize, count: usize, channels: usize) {
         use wire::sample_flag::Flag;
@@ -639,6 +649,15 @@ impl Pending {
         let count = u64::try_from(frames).unwrap_or(u64::MAX);
         self.first = self.first.saturating_add(count);
         self.first_received = self.first_received + offset_of(count, rate);
+        let later = self.receptions.iter().filter(|(index, _)| *index >= frames).map(|(index, at)| (index - frames, *at));
+        // A block that was cut in two says of its rest what it said of its beginning.
+        let cut = self
+            .receptions
+            .iter()
+            .rev()
+            .find(|(index, _)| *index < frames)
+            .map(|(index, at)| (0, *at + offset_of(u64::try_from(frames - index).unwrap_or(u64::MAX), rate)));
+        self.receptions = if frames < whole { cut.into_iter().chain(later).collect() } else { Vec::new() };
         self.device_counter = self.device_counter.map(|counter| counter.saturating_add(count));
         let dropped = u32::try_from(frames).unwrap_or(u32::MAX);
         self.flags.retain_mut(|flag| {

@@ -377,6 +377,22 @@ fn i6_samples_that_no_stream_can_hold_are_refused_and_missed_and_the_others_stor
 }
 
 #[test]
+fn one_late_read_does_not_shift_the_signal_behind_it() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    for n in 0..12_u64 {
+        let late = [2_000_000_000, 1_000_000_000].get(usize::try_from(n).unwrap()).copied().unwrap_or(0);
+        let on_time = block(n * 500, 500, 1, 8);
+        let block = Block { received: Moment::from_nanos(on_time.received.as_nanos() + late), ..on_time };
+        recorder.take(at(n), Ok((Token(1), Output::Samples { recording: 1, block })));
+    }
+    for filing in filings(&mut recorder) {
+        let segment = segment(&filing);
+        assert_eq!(segment.first_boottime_ns, segment.first_sample * 2_000_000);
+    }
+}
+
+#[test]
 fn lead_off_is_told_by_lead_and_span() {
     let mut recorder = recorder(BTreeMap::new());
     recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(2, 500) })));
