@@ -34,8 +34,10 @@ fn sentences(status: &Status) -> Vec<String> {
         (false, _, Some(why)) => format!("Not connected: {why}. Readings are kept here and sent later."),
         (false, _, None) => format!("Not connected to {}; trying again. Readings are kept here and sent later.", link.broker),
     };
+    let opening = status.store_trouble.as_deref() == Some("opening");
     let assignment = match &status.assignment {
         Some(id) => format!("Assignment {id}."),
+        None if opening => "The store is still being opened: ask again in a moment which assignment is active.".into(),
         None => "No assignment: readings are kept and sent as unassigned.".into(),
     };
     let mut sentences = vec![

@@ -201,7 +201,8 @@ impl Planner {
         if now.since(oldest.max(up.last_ack)) >= ACK_WAIT_MAX {
             up.stall = Some(Stall::new(now));
         } else if now.since(oldest) >= up.overdue_after {
-            let before = now - up.overdue_after;
+            // What was passed over with it goes with it: published before the last answer, and not on its way any more.
+            let before = (now - GRACE).min(up.last_ack);
             up.overdue_after = (up.overdue_after * 2).min(OVERDUE_AFTER_MAX);
             self.release_published_before(before);
         }
