@@ -556,6 +556,27 @@ fn i10_one_batch_that_the_centre_passed_over_is_sent_again() {
 }
 
 #[test]
+fn i10_a_batch_passed_over_a_little_later_is_sent_again_with_the_first() {
+    let mut bench = Bench::connected([1, 6, 1, 1]);
+    bench.take_states();
+    bench.settled([0; 4]);
+    bench.puback(0);
+    bench.sends.clear();
+    for second in 0..70 {
+        bench.epochs[0].lanes[3].next = second + 2;
+        bench.epochs[0].lanes[1].next = if second < 5 { 6 } else { 8 };
+        let before = bench.sends.len();
+        bench.shelf();
+        for sent in before..bench.sends.len() {
+            bench.puback(sent);
+        }
+        bench.ack(Lane::Journal, second + 1);
+        bench.pass(seconds(1));
+    }
+    assert_eq!(bench.sent_spans(Lane::Vitals), [(6, 7), (6, 7), (1, 5)], "both once more, the live one first");
+}
+
+#[test]
 fn nobody_subscribed_counts_as_the_centre_offline_until_it_says_online() {
     let mut bench = Bench::connected([1, 200, 1, 1]);
     bench.take_states();
