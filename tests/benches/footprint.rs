@@ -19,7 +19,7 @@ use std::time::Duration;
 use firmware_sim::devices::{Connection, DEVICES};
 use firmware_sim::faults::Scenario;
 use firmware_sim::truth::Truth;
-use harness::bench::kit::Kit;
+use harness::bench::kit::{ASSIGNMENT, Kit};
 use harness::bench::process::{self, Memory};
 use harness::bench::records::{self, Backlog};
 use harness::bench::{Arguments, Failure, float, played};
@@ -29,6 +29,7 @@ use kit_agent::api::client::Client;
 use kit_agent::clock::Clock;
 use kit_agent::config::Config;
 use kit_agent::identity::Identity;
+use kit_protocol::uplink::wire::EpochReason;
 
 const SEED: u64 = 1;
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -147,6 +148,8 @@ fn configure(kit: &Kit, directory: &Path, links: &Path, devices: &[&str]) -> Res
 async fn store_backlog(configuration: &Path, days: usize) -> Result<(), Failure> {
     let config = Config::load(configuration)?;
     let store = Identity::load(&config)?.start_store(&config, &std::sync::Arc::new(Clock::of_this_boot()))?;
+    // Under the assignment that is given to the agent afterwards, as the backlog of a patient is.
+    store.switch_epoch(Some(ASSIGNMENT), EpochReason::AssignmentStart).await?;
     records::append(&store, records::of_backlog(&Backlog::of_days(days))?).await?;
     store.close().await?;
     Ok(())

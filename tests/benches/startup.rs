@@ -18,7 +18,7 @@ use harness::clock;
 use kit_agent::clock::Clock;
 use kit_agent::config::Config;
 use kit_agent::identity::Identity;
-use kit_agent::store::outbox::Class;
+use kit_agent::store::outbox::{Appended, Class};
 use kit_agent::store::thread::Draft;
 use kit_protocol::uplink::id::{Lane, Origin};
 use kit_protocol::uplink::wire::{self, record::Content};
@@ -70,12 +70,17 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     store.close().await?;
     drop(store);
     println!("{backlog:?}");
+    let vitals_before = backlog.vitals + backlog.spirometries;
     let mut times = Vec::new();
     for round in 0..rounds {
         let start = clock::now();
         let output = Command::new(std::env::current_exe()?).arg(APPEND).arg(&file).output()?;
         let said = String::from_utf8(output.stdout)?;
-        let durable: u64 = said.trim().parse().map_err(|_| format!("round {round}: {said}"))?;
+        let (durable, number) = said.trim().split_once(' ').ok_or_else(|| format!("round {round}: {said}"))?;
+        let (durable, number): (u64, usize) = (durable.parse()?, number.parse()?);
+        if number != vitals_before + round + 1 {
+            return Err(format!("round {round} got number {number}: this is not the store with the backlog").into());
+        }
         let time = Duration::from_nanos(durable.saturating_sub(start.as_nanos()));
         println!("  round {round}: {:.0} ms", time.as_secs_f64() * 1e3);
         times.push(time.as_secs_f64() * 1e3);
@@ -85,7 +90,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the agent does until a first reading is durable; says when it was, in nanoseconds of CLOCK_BOOTTIME.
+/// What the agent does until a first reading is durable; says when it was, in nanoseconds of CLOCK_BOOTTIME, and its number.
 async fn append(file: &Path) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let clock = Arc::new(Clock::of_this_boot());
@@ -102,8 +107,8 @@ async fn append(file: &Path) -> Result<(), Failure> {
         origin: Some(Origin(fastrand::u64(..).to_be_bytes())),
         marks: Vec::new(),
     };
-    store.append(draft).await?;
-    println!("{}", clock.now().as_nanos());
+    let Appended::New { seq, .. } = store.append(draft).await? else { return Err("the reading was known".into()) };
+    println!("{} {seq}", clock.now().as_nanos());
     store.close().await?;
     Ok(())
 }
