@@ -29,6 +29,17 @@ demo *arguments:
 sim *arguments:
     cargo run --release --bin kit-sim -- {{arguments}}
 
+# The figures of BENCHMARKS.md: ratios in one run each, about a quarter of an hour. A quiet machine says more.
+bench:
+    cargo build --release --package kit-agent
+    cargo bench --package kit-agent --bench append
+    cargo bench --package system-tests --bench wire --bench drain --bench footprint --bench startup
+    taskset -c 0 cargo run --release --package kit-centre --example ingest_rate
+
+# What takes too long for every change: the demo over both brokers and several seeds, with faults, then the benchmarks.
+nightly: && bench
+    for seed in 1 2 3; do for broker in embedded mosquitto; do cargo run --release --bin demo -- --json --seconds 300 --cuts 5 --kills 3 --seed $seed --broker $broker || exit 1; done; done
+
 # Licences, sources, banned crates and, where the advisory database can be reached, advisories.
 deny:
     cargo deny check

@@ -224,6 +224,12 @@ impl Store {
         }
     }
 
+    /// Closes the database of the draining epoch once nothing of it waits: an open one is memory and a thread for nothing.
+    fn rest_if_drained(&mut self) -> Result<(), StoreError> {
+        let drained = self.draining.as_ref().is_some_and(|epoch| epoch.view(false).drained());
+        if drained { self.rest() } else { Ok(()) }
+    }
+
     /// Closes the database of the draining epoch and keeps what listings need.
     fn rest(&mut self) -> Result<(), StoreError> {
         if let Some(mut epoch) = self.draining.take() {
@@ -285,6 +291,11 @@ impl Store {
     }
 
     #[cfg(test)]
+    pub(super) fn drains_for_test(&self) -> bool {
+        self.draining.is_some()
+    }
+
+    #[cfg(test)]
     pub(super) fn rest_for_test(&mut self) {
         self.rest().expect("the draining epoch rests");
     }
@@ -331,10 +342,10 @@ impl Outbox for Store {
             merged == *known
         };
         if self.cursor_of_resting(epoch, lane).is_some_and(merged) {
-            Ok(())
-        } else {
-            self.with_database(epoch)?.settle(lane, settled)
+            return Ok(());
         }
+        self.with_database(epoch)?.settle(lane, settled)?;
+        self.rest_if_drained()
     }
 
     fn reset_settled(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {

@@ -200,6 +200,24 @@ fn a_draining_epoch_that_is_damaged_is_moved_aside_when_it_is_read() {
 }
 
 #[test]
+fn a_drained_epoch_closes_its_database_and_keeps_what_is_known_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let drained = store.switch_epoch(Some("A-1"), EpochReason::AssignmentStart).unwrap();
+    append(&mut store, value(Lane::Vitals, b"one"));
+    let run = store.run();
+    store.switch_epoch(Some("A-2"), EpochReason::AssignmentStart).unwrap();
+    store.settle(drained, Lane::Vitals, &Settlement::upto(1, Some(run))).unwrap();
+    assert!(store.drains_for_test(), "its journal still waits");
+    store.settle(drained, Lane::Journal, &Settlement::upto(2, None)).unwrap();
+    assert!(!store.drains_for_test());
+    assert!(store.epochs().iter().find(|view| view.epoch == drained).unwrap().drained());
+    store.settle(drained, Lane::Vitals, &Settlement::upto(1, Some(run))).unwrap();
+    assert!(!store.drains_for_test(), "what is known already does not open it");
+    assert_eq!(store.read_local(drained, Lane::Vitals, 1, ALL).unwrap().records, [(1, b"one".to_vec())]);
+}
+
+#[test]
 fn an_epoch_whose_key_is_damaged_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
