@@ -7,7 +7,8 @@ use device_drivers::driver::{By, DownReason, Driver, Endpoint, Event, Output, Se
 use device_drivers::registry;
 use firmware_sim::devices::{self, Connection};
 use firmware_sim::faults::Scenario;
-use kit_agent::acquisition::recorder::{Answer, Conversation, Marks, Recorder};
+use kit_agent::acquisition::marks::Marks;
+use kit_agent::acquisition::recorder::{Answer, Conversation, Recorder};
 use kit_agent::acquisition::surroundings::World;
 use kit_agent::clock::Clock;
 use kit_agent::identity::origin::OriginKey;
