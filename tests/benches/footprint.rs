@@ -4,10 +4,11 @@
 //! ```text
 //! cargo build --release -p kit-agent
 //! cargo bench -p system-tests --bench footprint -- [--agent PATH] [--warm 60] [--seconds 30] [--days 7]
-//!     [--env NAME=VALUE]… [--without DEVICE]… [--maps 12] [--dir DIR]
+//!     [--unassigned] [--env NAME=VALUE]… [--without DEVICE]… [--maps 12] [--dir DIR]
 //! ```
 //!
-//! `--days` stores a backlog first and leaves the centre away, so that the backlog stays while TLS is up.
+//! `--days` stores a backlog first and leaves the centre away, so that the backlog stays while TLS is up; with `--unassigned` it
+//! came before the assignment, which begins over it.
 #![expect(clippy::print_stdout, reason = "a measuring program")]
 
 use std::ffi::OsString;
@@ -68,7 +69,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let devices = devices(arguments);
     let configuration = configure(&kit, directory.path(), links.path(), &devices)?;
     if days > 0 {
-        store_backlog(&configuration, days).await?;
+        store_backlog(&configuration, days, arguments.flag("--unassigned")).await?;
     }
     let mut programs = Vec::new();
     for name in &devices {
@@ -145,11 +146,13 @@ fn configure(kit: &Kit, directory: &Path, links: &Path, devices: &[&str]) -> Res
 }
 
 /// Fills the kit's own store before the agent has it.
-async fn store_backlog(configuration: &Path, days: usize) -> Result<(), Failure> {
+async fn store_backlog(configuration: &Path, days: usize, unassigned: bool) -> Result<(), Failure> {
     let config = Config::load(configuration)?;
     let store = Identity::load(&config)?.start_store(&config, &std::sync::Arc::new(Clock::of_this_boot()))?;
     // Under the assignment that is given to the agent afterwards, as the backlog of a patient is.
-    store.switch_epoch(Some(ASSIGNMENT), EpochReason::AssignmentStart).await?;
+    if !unassigned {
+        store.switch_epoch(Some(ASSIGNMENT), EpochReason::AssignmentStart).await?;
+    }
     records::append(&store, records::of_backlog(&Backlog::of_days(days))?).await?;
     store.close().await?;
     Ok(())

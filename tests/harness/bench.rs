@@ -38,6 +38,12 @@ impl Arguments {
         self.0.iter().zip(self.0.iter().skip(1)).filter(move |(argument, _)| *argument == name).map(|(_, value)| value.as_str())
     }
 
+    /// Whether `name` was given.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.0.iter().any(|argument| argument == name)
+    }
+
     /// The number after `name`, or `otherwise`.
     pub fn number<T: FromStr>(&self, name: &str, otherwise: T) -> Result<T, Failure> {
         let Some(text) = self.all(name).next() else { return Ok(otherwise) };

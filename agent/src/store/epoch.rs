@@ -23,6 +23,8 @@ use super::sled::{Commit, Database, OpenError, Tree};
 const GENERATION: &str = "q-000001";
 /// Origins that pass from the closing epoch to the one that opens, the newest ones.
 pub(crate) const ORIGINS_CARRIED_MAX: usize = 4_096;
+/// And so many in one commit, at most: all at once they cost sled 16 MB that it does not give back.
+const CARRIED_ORIGINS_PER_COMMIT: usize = 128;
 
 const KEY_CLOSED: &[u8] = b"closed";
 const KEY_CHECKED: &[u8] = b"checked";
@@ -210,12 +212,21 @@ impl Epoch {
         for mark in &carried.marks {
             self.put_mark(&mut commit, mark)?;
         }
-        for origin in &carried.origins {
-            if self.db.get(Tree::Origins, &origin.0)?.is_none() {
-                commit.put(Tree::Origins, &origin.0, &0_u64.to_be_bytes());
+        if !commit.is_empty() {
+            self.db.commit(commit)?;
+        }
+        for origins in carried.origins.chunks(CARRIED_ORIGINS_PER_COMMIT) {
+            let mut commit = Commit::default();
+            for origin in origins {
+                if self.db.get(Tree::Origins, &origin.0)?.is_none() {
+                    commit.put(Tree::Origins, &origin.0, &0_u64.to_be_bytes());
+                }
+            }
+            if !commit.is_empty() {
+                self.db.commit(commit)?;
             }
         }
-        if commit.is_empty() { Ok(()) } else { self.db.commit(commit) }
+        Ok(())
     }
 
     pub(crate) fn lane(&self, lane: Lane) -> &LaneState {
