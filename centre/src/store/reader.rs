@@ -170,15 +170,23 @@ pub struct AuditEntry {
     pub count: u64,
 }
 
+/// How often a database that is being made is looked at within [`BUSY_TIMEOUT`].
+const MAKING_LOOKS_MAX: u32 = 100;
+
 impl Reader {
-    /// Opens an existing database.
+    /// Opens an existing database; one that is just being made is waited for.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        match connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-            SCHEMA_VERSION => Ok(Self { connection }),
-            other => Err(StoreError::Version(other)),
+        let mut version = 0;
+        for _ in 0..MAKING_LOOKS_MAX {
+            version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+            if version != 0 {
+                break;
+            }
+            std::thread::sleep(BUSY_TIMEOUT / MAKING_LOOKS_MAX);
         }
+        if version == SCHEMA_VERSION { Ok(Self { connection }) } else { Err(StoreError::Version(version)) }
     }
 
     /// Stored records, in the order in which they were committed.
