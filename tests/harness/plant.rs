@@ -447,10 +447,11 @@ impl Plant {
         self.broker.stop(END_WITHIN).await;
     }
 
-    /// Waits until the agent answers questions.
+    /// Waits until the agent answers questions and has its store open.
     pub async fn agent_answers(&mut self) -> Result<(), PlantError> {
         let start = tokio::time::Instant::now();
-        while self.ask().await.is_none() {
+        let open = |status: Value| status["store_trouble"] != "opening";
+        while !self.status().await.is_some_and(open) {
             if self.agent.as_mut().is_some_and(|agent| agent.ended().is_some()) {
                 return Err(self.complaint("agent", "ended by itself"));
             }
