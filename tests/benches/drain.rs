@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use harness::bench::kit::{self, Batch, KIT, Kit};
 use harness::bench::records::{self, Backlog};
-use harness::bench::{Arguments, Failure, median, played};
+use harness::bench::{Arguments, Failure, benchmark, median};
 use harness::clock;
 use harness::proxy::{Conditions, Proxy};
 use kit_agent::store::thread::StoreHandle;
@@ -37,21 +37,7 @@ const ONE_WAY: Duration = Duration::from_millis(20);
 const DRAINED_WITHIN: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
-    if let Some(code) = played() {
-        return code;
-    }
-    let Some(arguments) = Arguments::of_this_program() else {
-        println!("measures only under cargo bench");
-        return ExitCode::SUCCESS;
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(&arguments))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("drain: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    benchmark("drain", run)
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -23,7 +23,7 @@ use firmware_sim::truth::Truth;
 use harness::bench::kit::{ASSIGNMENT, Kit};
 use harness::bench::process::{self, Memory};
 use harness::bench::records::{self, Backlog};
-use harness::bench::{Arguments, Failure, float, played};
+use harness::bench::{Arguments, Failure, benchmark, float};
 use harness::clock;
 use harness::process::Program;
 use kit_agent::api::client::Client;
@@ -38,21 +38,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const BUDGET_MB: f64 = 12.0;
 
 fn main() -> ExitCode {
-    if let Some(code) = played() {
-        return code;
-    }
-    let Some(arguments) = Arguments::of_this_program() else {
-        println!("measures only under cargo bench");
-        return ExitCode::SUCCESS;
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(&arguments))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("footprint: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    benchmark("footprint", run)
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use std::thread;
 use firmware_sim::recording;
 use harness::bench::kit::{self, ASSIGNMENT, Batch, Kit};
 use harness::bench::records::{self, is_segment};
-use harness::bench::{Arguments, Failure, float, played};
+use harness::bench::{Arguments, Failure, benchmark, float};
 use kit_agent::store::thread::Draft;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::flac;
@@ -34,21 +34,7 @@ const SEGMENT_OCTETS: usize = 1_448;
 const HEADER_OCTETS: usize = 52;
 
 fn main() -> ExitCode {
-    if let Some(code) = played() {
-        return code;
-    }
-    let Some(arguments) = Arguments::of_this_program() else {
-        println!("measures only under cargo bench");
-        return ExitCode::SUCCESS;
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(&arguments))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("wire: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    benchmark("wire", run)
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -21,6 +21,26 @@ pub fn played() -> Option<ExitCode> {
     role.then(|| crate::demo::main(arguments))
 }
 
+/// A benchmark's `main`: plays a role if it was started to, else measures if it was started by `cargo bench`.
+#[expect(clippy::print_stdout, reason = "a measuring program says what it measured, or why not")]
+pub fn benchmark(name: &str, run: impl AsyncFnOnce(&Arguments) -> Result<(), Failure>) -> ExitCode {
+    if let Some(code) = played() {
+        return code;
+    }
+    let Some(arguments) = Arguments::of_this_program() else {
+        println!("measures only under cargo bench");
+        return ExitCode::SUCCESS;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(&arguments))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// The command line of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Arguments(Vec<String>);
