@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use device_drivers::driver::{Driver, Link};
+use device_drivers::driver::Driver;
 use device_drivers::transport::Address;
 use kit_protocol::uplink::id::{KitId, Tenant};
 use serde::Deserialize;
@@ -119,18 +119,24 @@ impl TryFrom<DeviceText> for Device {
         let known = || device_drivers::registry::DRIVERS.iter().map(|driver| driver.name).collect::<Vec<_>>().join(", ");
         let driver = device_drivers::registry::find(&text.driver)
             .ok_or_else(|| format!("driver: expected one of {}, not {:?}", known(), text.driver))?;
-        let place = match (driver.link, text.port, text.address) {
-            (Link::Serial(_), Some(port), None) => Place::Port(port),
-            (Link::Serial(_), ..) => {
+        let place = match (text.port, text.address) {
+            (Some(port), None) if driver.port().is_some() => Place::Port(port),
+            (None, Some(address)) if driver.by_radio() => {
+                Place::Address(address.parse().map_err(|error| format!("address: {error}"))?)
+            }
+            _ if driver.port().is_some() && driver.by_radio() => {
+                return Err(format!(
+                    "port: the driver {} needs a serial port, such as \"/dev/ttyUSB0\", or else a Bluetooth address, such as \"F0:F1:F2:F3:F4:F5\"",
+                    driver.name
+                ));
+            }
+            _ if driver.port().is_some() => {
                 return Err(format!(
                     "port: the driver {} needs a serial port, such as \"/dev/ttyUSB0\", and no address",
                     driver.name
                 ));
             }
-            (Link::Ble { .. }, None, Some(address)) => {
-                Place::Address(address.parse().map_err(|error| format!("address: {error}"))?)
-            }
-            (Link::Ble { .. }, ..) => {
+            _ => {
                 return Err(format!(
                     "address: the driver {} needs a Bluetooth address, such as \"F0:F1:F2:F3:F4:F5\", and no port",
                     driver.name

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use device_drivers::driver::Link as LinkKind;
 use kit_protocol::moment::Moment;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, mpsc, watch};
+use uuid::Uuid;
 
 use crate::acquisition::keeper::{self, Shared};
 use crate::acquisition::roster::Roster;
@@ -143,13 +143,12 @@ async fn serve(config: Config) -> Result<(), Stopped> {
     Ok(end?)
 }
 
-/// The services of every Bluetooth device of the kit: nothing else is scanned for.
-fn services(config: &Config) -> Arc<[u16]> {
-    let of = |device: &Device| match device.driver.link {
-        LinkKind::Ble { services } => services.to_vec(),
-        LinkKind::Serial(_) => Vec::new(),
-    };
-    config.devices.iter().flat_map(of).collect()
+/// The services of every Bluetooth device of the kit: nothing else is scanned for. Empty: everything is.
+fn services(config: &Config) -> Arc<[Uuid]> {
+    let by_radio = config.devices.iter().filter(|device| matches!(device.place, Place::Address(_)));
+    let services: Vec<&[Uuid]> = by_radio.map(|device| device.driver.advertises()).collect();
+    // A device that advertises no service is found only where nothing is left out.
+    if services.iter().any(|services| services.is_empty()) { Arc::default() } else { services.concat().into() }
 }
 
 fn start_device(tasks: &mut Tasks, device: Device, shared: &Shared) {

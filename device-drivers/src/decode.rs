@@ -11,13 +11,14 @@ use std::time::Duration;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::json::{Line, ReadingLine, RefusedLine, ResyncLine, hex};
 use kit_protocol::moment::Moment;
-use kit_protocol::plausibility::{self, StatedBy};
+use kit_protocol::plausibility::{self, Refusal, StatedBy};
 use kit_protocol::reading::{Block, Measured, RecordingHead};
 use kit_protocol::serial::ads1298::{self, DataFrame, Lead};
 use uuid::Uuid;
 
 use crate::driver::{
-    By, Command, DownReason, Driver, DriverError, Endpoint, Event, Link, LinkError, Output, Security, Session, Start, bluetooth,
+    About, By, Command, DownReason, Driver, DriverError, Endpoint, Event, Link, LinkError, Output, Security, Session, Start,
+    bluetooth,
 };
 use crate::{ecg_ads1298, oximeter_nonin};
 
@@ -39,6 +40,14 @@ pub struct Options {
     pub lsb_uv: Option<Decimal>,
     /// One reading of a continuous stream every so long; otherwise every value of a notification, and every 10 s of a stream.
     pub interval: Option<Duration>,
+    /// The device's model, as its Device Information or its name says it: a quirk may be known of it.
+    pub model: Option<String>,
+}
+
+impl Options {
+    fn start(&self) -> Start {
+        Start { about: About { model: self.model.clone(), ..About::default() }, ..Start::default() }
+    }
 }
 
 /// What came of it.
@@ -80,7 +89,7 @@ pub enum WrongUse {
     #[error("no decoder for characteristic {0}; known are {1}")]
     UnknownCharacteristic(Uuid, String),
     /// A characteristic with a serial driver.
-    #[error("driver {0} has a serial line: it has no characteristics")]
+    #[error("driver {0} is not met by Bluetooth: it has no characteristics")]
     NoCharacteristics(&'static str),
 }
 
@@ -104,20 +113,45 @@ pub fn decode(
     match (driver, characteristic) {
         (None, None) => Err(WrongUse::NothingNamed),
         (None, Some(characteristic)) => decode_characteristic(characteristic, input),
-        (Some(driver), characteristic) => match (driver.link, characteristic) {
-            (Link::Serial(_), Some(_)) => Err(WrongUse::NoCharacteristics(driver.name)),
-            (Link::Serial(port), None) => Ok(decode_stream(driver, port.baud, &joined(input), options)),
-            (Link::Ble { .. }, None) => Err(WrongUse::WhichCharacteristic(driver.name)),
-            (Link::Ble { services }, Some(characteristic)) => {
-                let service = services.first().map_or(Uuid::nil(), |service| bluetooth(*service));
-                let endpoint = Endpoint { service, characteristic };
-                match decode_notifications(driver, endpoint, &one_by_one(input), options) {
-                    Some(decoded) => Ok(decoded),
+        (Some(driver), characteristic) => match (way(driver, characteristic, input)?, characteristic) {
+            (Way::Stream(octets_per_second), _) => Ok(decode_stream(driver, octets_per_second, &joined(input), options)),
+            (Way::Endpoint(endpoint), characteristic) => {
+                match (decode_notifications(driver, endpoint, &one_by_one(input), options), characteristic) {
                     // Not one that the driver listens to: a control point, a feature.
-                    None => decode_characteristic(characteristic, input),
+                    (None, Some(characteristic)) => decode_characteristic(characteristic, input),
+                    (decoded, _) => decoded.ok_or(WrongUse::WhichCharacteristic(driver.name)),
                 }
             }
         },
+    }
+}
+
+/// How the octets came from the device.
+enum Way {
+    /// As a stream of so many octets a second.
+    Stream(u64),
+    /// As values of a characteristic.
+    Endpoint(Endpoint),
+}
+
+fn way(driver: &Driver, characteristic: Option<Uuid>, input: &Input) -> Result<Way, WrongUse> {
+    let listens = driver.links.iter().find_map(|link| match link {
+        Link::Ble { listens, .. } => Some(*listens),
+        Link::Serial(_) | Link::File => None,
+    });
+    let file = driver.links.contains(&Link::File) && matches!(input, Input::Stream(_));
+    match (characteristic, listens, driver.port()) {
+        (Some(_), None, _) => Err(WrongUse::NoCharacteristics(driver.name)),
+        (Some(characteristic), Some(listens), _) => {
+            let of_service = Endpoint { service: listens.first().map_or(Uuid::nil(), |first| first.service), characteristic };
+            let listened_to = listens.iter().find(|endpoint| endpoint.characteristic == characteristic);
+            Ok(Way::Endpoint(*listened_to.unwrap_or(&of_service)))
+        }
+        // Ten bits an octet.
+        (None, _, Some(port)) => Ok(Way::Stream(u64::from(port.baud) / 10)),
+        (None, _, None) if file => Ok(Way::Stream(FILE_OCTETS_PER_SECOND)),
+        (None, Some([only]), None) => Ok(Way::Endpoint(*only)),
+        (None, ..) => Err(WrongUse::WhichCharacteristic(driver.name)),
     }
 }
 
@@ -150,13 +184,15 @@ fn refused(reason: &str, detail: String, octets: &[u8]) -> Line {
 
 /// Notifications come this far apart.
 const NOTIFICATION_EVERY: Duration = Duration::from_secs(1);
+/// How fast a file is read.
+const FILE_OCTETS_PER_SECOND: u64 = 1_000_000;
 /// Octets of a stream are handed over so many at a time.
 const CHUNK_OCTETS: usize = 35;
 
 /// `None` where the driver does not listen to that characteristic.
 fn decode_notifications(driver: &Driver, endpoint: Endpoint, values: &[&[u8]], options: &Options) -> Option<Decoded> {
     let interval = options.interval.unwrap_or(Duration::ZERO);
-    let session = (driver.session)(Start { stream_interval: Some(interval), ..Start::default() });
+    let session = (driver.session)(Start { stream_interval: Some(interval), ..options.start() });
     let mut run = Run::new(driver, session, &[endpoint]);
     if run.not_this_device {
         return None;
@@ -168,22 +204,18 @@ fn decode_notifications(driver: &Driver, endpoint: Endpoint, values: &[&[u8]], o
     Some(run.finish())
 }
 
-fn decode_stream(driver: &Driver, baud: u32, octets: &[u8], options: &Options) -> Decoded {
+fn decode_stream(driver: &Driver, octets_per_second: u64, octets: &[u8], options: &Options) -> Decoded {
     let framed = if driver.name == ecg_ads1298::DRIVER.name { framed(octets) } else { None };
     let octets = framed.as_deref().unwrap_or(octets);
-    let start = Start { stream_interval: options.interval, ..Start::default() };
+    let start = Start { stream_interval: options.interval, ..options.start() };
     let stated = options.rate_hz.is_some() || options.lsb_uv.is_some() || framed.is_some();
     let session = if driver.name == ecg_ads1298::DRIVER.name && stated {
         ecg_ads1298::session_assuming(assumed(options))
     } else {
         (driver.session)(start)
     };
-    let octets_per_second = if driver.name == oximeter_nonin::DRIVER.name {
-        oximeter_nonin::OCTETS_PER_SECOND
-    } else {
-        // Ten bits an octet.
-        u64::from(baud) / 10
-    };
+    let octets_per_second =
+        if driver.name == oximeter_nonin::DRIVER.name { oximeter_nonin::OCTETS_PER_SECOND } else { octets_per_second };
     let mut run = Run::new(driver, session, &[Endpoint::SERIAL]);
     for chunk in octets.chunks(CHUNK_OCTETS) {
         let count = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
@@ -341,7 +373,7 @@ impl<'a> Run<'a> {
                 }
                 token
             }
-            Ok((token, Output::Remember(_))) => token,
+            Ok((token, Output::Remember(_) | Output::DeviceClock { .. } | Output::Memory { .. })) => token,
             Err(error) => return self.error(error),
         };
         self.session.handle_event(self.now, Event::Stored { reading: token });
@@ -351,9 +383,9 @@ impl<'a> Run<'a> {
         let judged = plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device);
         let line = match judged {
             Ok(()) => Line::Reading(Box::new(ReadingLine::measured(self.driver.name, None, &measured))),
-            Err(detail) => {
+            Err(Refusal { class, detail }) => {
                 let octets = if self.current.is_empty() { &measured.octets } else { &self.current };
-                refused("implausible", detail, octets)
+                refused(class, detail, octets)
             }
         };
         self.decoded.lines.push(line);

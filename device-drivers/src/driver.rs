@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::moment::Moment;
+use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Block, Measured, RecordingHead};
 use uuid::Uuid;
 
@@ -36,6 +37,12 @@ impl Endpoint {
     /// The one endpoint of a serial port or a file.
     pub const SERIAL: Self = Self { service: Uuid::nil(), characteristic: Uuid::nil() };
 
+    /// Data that a device advertises under a service's UUID.
+    #[must_use]
+    pub const fn advertised(service: Uuid) -> Self {
+        Self { service, characteristic: Uuid::nil() }
+    }
+
     /// A characteristic of a service by their 16-bit numbers.
     #[must_use]
     pub const fn gatt(service: u16, characteristic: u16) -> Self {
@@ -62,6 +69,8 @@ pub enum By {
     Serial,
     /// A file.
     File,
+    /// Service data of an advertisement, without a connection; the endpoint's characteristic is nil.
+    Advertisement,
 }
 
 /// The security a link reached.
@@ -187,6 +196,20 @@ pub enum Command {
 /// What a session finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
+    /// What the device's clock said at `at`, read or just set: the coincident time stamp by which its times are moved. It
+    /// comes before the measurements that it counts for; `Stored` at once.
+    DeviceClock {
+        /// The device's time.
+        device: DateTime,
+        /// The moment at which it was so.
+        at: Moment,
+    },
+    /// The device's memory, before anything of it is asked for: the highest record number in it, `None` where it is empty.
+    /// `Stored` at once.
+    Memory {
+        /// The highest record number.
+        highest: Option<u64>,
+    },
     /// A measurement.
     Measured(Measured),
     /// A recording begins, under the session's own number for it.
@@ -267,18 +290,31 @@ pub trait Session: Send {
     fn poll_timeout(&self) -> Option<Moment>;
 }
 
+/// Who a device says that it is: what quirks are chosen by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The name that it advertises.
+    pub name: Option<String>,
+    /// Manufacturer Name String (0x2A29).
+    pub manufacturer: Option<String>,
+    /// Model Number String (0x2A24), or the one that the configuration names.
+    pub model: Option<String>,
+    /// Firmware Revision String (0x2A26).
+    pub firmware: Option<String>,
+}
+
 /// What a session is opened with.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
-    /// The model, where Device Information or the configuration names it.
-    pub model: Option<String>,
+    /// Who the device says that it is.
+    pub about: About,
     /// The user slot bound at pairing.
     pub user_slot: Option<u8>,
     /// The highest record number that is already durable.
     pub last_record: Option<u64>,
     /// What a session of this device last had remembered in this boot, so that its moments still count.
     pub remembered: Option<Vec<u8>>,
-    /// Civil time, only from a trusted clock.
+    /// Civil time as the session is opened, only from a trusted clock.
     pub civil_time: Option<DateTime>,
     /// May it delete the device's records once they are durable?
     pub may_delete: bool,
@@ -288,16 +324,22 @@ pub struct Start {
     pub stream_interval: Option<Duration>,
 }
 
-/// How a device is reached.
+/// A way to reach a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Bluetooth Low Energy: devices that advertise one of these services.
+    /// Bluetooth Low Energy.
     Ble {
-        /// Advertised service UUIDs.
-        services: &'static [u16],
+        /// Service UUIDs that such a device advertises; empty where it advertises none.
+        advertises: &'static [Uuid],
+        /// Beginnings of the names that it advertises, where the services do not tell it.
+        names: &'static [&'static str],
+        /// The characteristics that the driver listens to; the first is what `decode` takes values to be of, unless told.
+        listens: &'static [Endpoint],
     },
     /// A serial port, opened so.
     Serial(PortSettings),
+    /// A file that the device wrote.
+    File,
 }
 
 /// How a BLE device is paired.
@@ -309,6 +351,76 @@ pub enum Pairing {
     Bond,
 }
 
+/// What a write does to a device. Inflating a cuff, resetting and erasing have no name here: no driver may do them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It asks for something: records, identity, a state.
+    Ask,
+    /// It starts or stops what the device sends by itself.
+    Stream,
+    /// It opens or closes a session, or confirms what was received.
+    Converse,
+    /// It sets the device's clock: only where `may_set_clock` says so.
+    SetClock,
+    /// It deletes records: only where `may_delete` says so.
+    Delete,
+}
+
+/// A write that a driver may make; what is on no row is never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// In the protocol's words, kebab-case.
+    pub name: &'static str,
+    /// What it does.
+    pub effect: Effect,
+    /// Where to; [`Endpoint::SERIAL`] on a wire.
+    pub to: Endpoint,
+    /// Where in the octets the command stands …
+    pub at: usize,
+    /// … and what stands there.
+    pub octets: &'static [u8],
+}
+
+impl Allowed {
+    /// Whether this row is about such a write.
+    fn covers(&self, to: Endpoint, octets: &[u8]) -> bool {
+        self.to == to && octets.get(self.at..).is_some_and(|rest| rest.starts_with(self.octets))
+    }
+}
+
+/// Where devices of one kind depart from their standard or manual: a row a departure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quirk {
+    /// In kebab-case.
+    pub name: &'static str,
+    /// What Manufacturer Name begins with; empty: any.
+    pub manufacturer: &'static str,
+    /// What Model Number, or else the advertised name, begins with; empty: any.
+    pub model: &'static str,
+    /// What Firmware Revision begins with; empty: any.
+    pub firmware: &'static str,
+    /// What it does.
+    pub what: &'static str,
+    /// The captured octets that show it, in hexadecimal, and where they are from.
+    pub vector: (&'static str, &'static str),
+}
+
+impl Quirk {
+    /// Whether such a device has it. Letters' case does not matter; a quirk of no manufacturer and no model has none.
+    #[must_use]
+    pub fn fits(&self, about: &About) -> bool {
+        let begins = |text: &Option<String>, with: &str| {
+            with.is_empty()
+                || text.as_ref().and_then(|text| text.get(..with.len())).is_some_and(|text| text.eq_ignore_ascii_case(with))
+        };
+        let named = !self.manufacturer.is_empty() || !self.model.is_empty();
+        named
+            && begins(&about.manufacturer, self.manufacturer)
+            && (begins(&about.model, self.model) || begins(&about.name, self.model))
+            && begins(&about.firmware, self.firmware)
+    }
+}
+
 /// One kind of device: a row of the registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Driver {
@@ -316,18 +428,85 @@ pub struct Driver {
     pub name: &'static str,
     /// Raised when what it makes of the same octets changes.
     pub version: &'static str,
-    /// How the device is reached.
-    pub link: Link,
+    /// How the device is reached; the usual way first.
+    pub links: &'static [Link],
     /// The protocol, for listings.
     pub protocol: &'static str,
     /// What it gives, for listings.
     pub gives: &'static str,
+    /// The codes of what it gives.
+    pub parameters: &'static [Mdc],
     /// The least security; the transport reaches it before `Up`.
     pub security: Security,
     /// How it is paired.
     pub pairing: Pairing,
     /// Whether the device keeps records until they are deleted or overwritten.
     pub memory: bool,
+    /// The writes that it may make.
+    pub allowed: &'static [Allowed],
+    /// What is known of models that depart from the standard.
+    pub quirks: &'static [Quirk],
     /// Opens a conversation.
     pub session: fn(Start) -> Box<dyn Session>,
+}
+
+impl Driver {
+    /// The row that allows a write; `None`: it must not be sent.
+    #[must_use]
+    pub fn allows(&self, to: Endpoint, octets: &[u8]) -> Option<&'static Allowed> {
+        self.allowed.iter().find(|row| row.covers(to, octets))
+    }
+
+    /// The settings of its serial port, where it has one.
+    #[must_use]
+    pub fn port(&self) -> Option<PortSettings> {
+        self.links.iter().find_map(|link| match link {
+            Link::Serial(settings) => Some(*settings),
+            Link::Ble { .. } | Link::File => None,
+        })
+    }
+
+    /// Whether it is met by Bluetooth.
+    #[must_use]
+    pub fn by_radio(&self) -> bool {
+        self.links.iter().any(|link| matches!(link, Link::Ble { .. }))
+    }
+
+    /// Service UUIDs that its devices advertise.
+    #[must_use]
+    pub fn advertises(&self) -> &'static [Uuid] {
+        self.links
+            .iter()
+            .find_map(|link| match link {
+                Link::Ble { advertises, .. } => Some(*advertises),
+                Link::Serial(_) | Link::File => None,
+            })
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quirk_is_of_the_models_that_it_names_only() {
+        let quirk = Quirk { name: "big-endian-pulse", manufacturer: "", model: "BM85", firmware: "", what: "", vector: ("", "") };
+        let about = |name: &str, model: &str| About { name: Some(name.into()), model: Some(model.into()), ..About::default() };
+        assert!(quirk.fits(&about("", "bm85 BT")));
+        assert!(quirk.fits(&about("BM85", "x")));
+        assert!(!quirk.fits(&about("", "BM8")));
+        assert!(!quirk.fits(&About::default()));
+        assert!(!Quirk { model: "", ..quirk }.fits(&about("", "BM85")), "a quirk of nobody is of nobody");
+    }
+
+    #[test]
+    fn a_write_is_allowed_by_the_octets_at_its_place() {
+        let row = Allowed { name: "report", effect: Effect::Ask, to: Endpoint::SERIAL, at: 1, octets: &[7, 8] };
+        assert!(row.covers(Endpoint::SERIAL, &[0, 7, 8, 9]));
+        for octets in [&[0, 7][..], &[7, 8, 9], &[], &[0]] {
+            assert!(!row.covers(Endpoint::SERIAL, octets));
+        }
+        assert!(!row.covers(Endpoint::gatt(1, 2), &[0, 7, 8]));
+    }
 }

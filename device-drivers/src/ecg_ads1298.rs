@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
-use kit_protocol::reading::{Block, Channel, Kind, Rate, RecordingHead};
+use kit_protocol::nomenclature::Mdc;
+use kit_protocol::reading::{Block, Channel, Kind, Memory, Rate, RecordingHead};
 use kit_protocol::serial::ads1298::{DataFrame, Found, Framer, Header, Lead, SAMPLE_MAX, SAMPLE_MIN, Sample};
 
 use crate::driver::{
@@ -29,12 +30,15 @@ use crate::wave::{self, Flags, Wave};
 pub const DRIVER: Driver = Driver {
     name: "ecg-ads1298",
     version: "1",
-    link: Link::Serial(PortSettings { baud: 921_600, even_parity: false }),
+    links: &[Link::Serial(PortSettings { baud: 921_600, even_parity: false })],
     protocol: "ADS1298 data frames with counter and CRC",
     gives: "ECG I, II, V1–V6; lead-off, saturation",
+    parameters: &[Mdc::ECG_I, Mdc::ECG_II, Mdc::ECG_V1, Mdc::ECG_V2, Mdc::ECG_V3, Mdc::ECG_V4, Mdc::ECG_V5, Mdc::ECG_V6],
     security: Security::None,
     pairing: Pairing::None,
     memory: false,
+    allowed: &[],
+    quirks: &[],
     session: |start: Start| {
         Box::new(Ecg { remembered: start.remembered.as_deref().and_then(Remembered::decode), ..Ecg::new(None) })
     },
@@ -338,7 +342,10 @@ impl Ecg {
         let rate = Rate { samples: meaning.rate_hz.into(), seconds: 1 };
         let channel = |lead: &Lead| Channel { code: lead.mdc(), scale: meaning.scale, unit: meaning.unit, filter: "" };
         let channels = meaning.leads.iter().map(channel).collect();
-        self.outputs.begin(number, RecordingHead { kind: Kind::Ecg, channels, rate, continuous: true });
+        self.outputs.begin(
+            number,
+            RecordingHead { kind: Kind::Ecg, channels, rate, continuous: true, device_time: None, memory: Memory::Live },
+        );
         let wave = Wave::new(meaning.leads.len(), rate, BLOCK);
         Recording { number, meaning, rate, wave, base: 0, last: None, marked: Default::default(), header_is_newer: true }
     }

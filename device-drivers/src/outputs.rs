@@ -165,23 +165,12 @@ impl Outputs {
 
 #[cfg(test)]
 mod tests {
-    use kit_protocol::reading::{Kind, Memory};
+    use kit_protocol::reading::Kind;
 
     use super::*;
 
     fn measured() -> Measured {
-        Measured {
-            kind: Kind::Other,
-            values: Vec::new(),
-            device_time: None,
-            record: None,
-            user_slot: None,
-            status: Vec::new(),
-            memory: Memory::Live,
-            received: Moment::ZERO,
-            octets: Vec::new(),
-            recording: None,
-        }
+        Measured::new(Kind::Other, Moment::ZERO)
     }
 
     fn block(first: u64) -> Block {

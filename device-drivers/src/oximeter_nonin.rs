@@ -30,12 +30,15 @@ use crate::wave::{self, Flags, Wave};
 pub const DRIVER: Driver = Driver {
     name: "oximeter-nonin",
     version: "1",
-    link: Link::Serial(PortSettings { baud: 9600, even_parity: false }),
+    links: &[Link::Serial(PortSettings { baud: 9600, even_parity: false })],
     protocol: "Nonin data format 2",
     gives: "SpO2, pulse, pleth",
+    parameters: &[Mdc::SPO2, Mdc::PULSE_RATE, Mdc::PLETH],
     security: Security::None,
     pairing: Pairing::None,
     memory: false,
+    allowed: &[],
+    quirks: &[],
     session: |start| Box::new(Oximeter::new(start)),
 };
 
@@ -226,7 +229,17 @@ impl Oximeter {
         self.recordings += 1;
         let number = self.recordings;
         let channel = Channel { code: Mdc::PLETH, scale: Decimal::whole(1), unit: "1", filter: "" };
-        self.outputs.begin(number, RecordingHead { kind: Kind::Pleth, channels: vec![channel], rate: RATE, continuous: true });
+        self.outputs.begin(
+            number,
+            RecordingHead {
+                kind: Kind::Pleth,
+                channels: vec![channel],
+                rate: RATE,
+                continuous: true,
+                device_time: None,
+                memory: Memory::Live,
+            },
+        );
         Recording { number, next: 0, wave: Wave::new(1, RATE, BLOCK) }
     }
 
@@ -272,19 +285,13 @@ fn measured(now: Moment, packet: &Packet) -> Measured {
         unit,
     };
     Measured {
-        kind: Kind::PulseOximetry,
         values: vec![
             value(Mdc::SPO2, packet.spo2.map(i64::from), "%"),
             value(Mdc::PULSE_RATE, packet.heart_rate.map(i64::from), "/min"),
         ],
-        device_time: None,
-        record: None,
-        user_slot: None,
         status: status(packet),
-        memory: Memory::Live,
-        received: now,
         octets: packet.to_octets(),
-        recording: None,
+        ..Measured::new(Kind::PulseOximetry, now)
     }
 }
 

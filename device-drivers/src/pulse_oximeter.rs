@@ -21,19 +21,30 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Memory, Status, Value};
 
-use crate::driver::{Command, Driver, DriverError, Endpoint, Event, Link, Output, Pairing, Security, Session, Start, Token};
+use crate::driver::{
+    Allowed, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Output, Pairing, Security, Session, Start, Token,
+    bluetooth,
+};
 use crate::outputs::Outputs;
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {
     name: "pulse-oximeter",
     version: "1",
-    link: Link::Ble { services: &[SERVICE] },
+    links: &[Link::Ble { advertises: &[bluetooth(SERVICE)], names: &[], listens: &[SPOT_CHECK, CONTINUOUS] }],
     protocol: "Pulse Oximeter Service 0x1822",
     gives: "SpO2, pulse, perfusion index, status; stored spot checks",
+    parameters: &[Mdc::SPO2, Mdc::PULSE_RATE, Mdc::PERFUSION_INDEX],
     security: Security::Unauthenticated,
     pairing: Pairing::Bond,
     memory: true,
+    allowed: &[
+        racp("report-stored-records", Effect::Ask, &[1]),
+        racp("delete-stored-records", Effect::Delete, &[2]),
+        racp("abort", Effect::Converse, &[3]),
+        racp("report-number-of-stored-records", Effect::Ask, &[4]),
+    ],
+    quirks: &[],
     session: |start| Box::new(PulseOximeter::new(&start)),
 };
 
@@ -42,6 +53,10 @@ const SPOT_CHECK: Endpoint = Endpoint::gatt(SERVICE, 0x2a5e);
 const CONTINUOUS: Endpoint = Endpoint::gatt(SERVICE, 0x2a5f);
 const FEATURES: Endpoint = Endpoint::gatt(SERVICE, 0x2a60);
 const CONTROL_POINT: Endpoint = Endpoint::gatt(SERVICE, 0x2a52);
+
+const fn racp(name: &'static str, effect: Effect, octets: &'static [u8]) -> Allowed {
+    Allowed { name, effect, to: CONTROL_POINT, at: 0, octets }
+}
 
 /// One reading of continuous values every so long, where the configuration does not say.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -440,18 +455,7 @@ fn continuous(now: Moment, m: &PlxContinuousMeasurement, octets: &[u8]) -> Measu
 }
 
 fn measured(now: Moment) -> Measured {
-    Measured {
-        kind: Kind::PulseOximetry,
-        values: Vec::new(),
-        device_time: None,
-        record: None,
-        user_slot: None,
-        status: Vec::new(),
-        memory: Memory::Live,
-        received: now,
-        octets: Vec::new(),
-        recording: None,
-    }
+    Measured::new(Kind::PulseOximetry, now)
 }
 
 fn is_measured(number: Number) -> bool {

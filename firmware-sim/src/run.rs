@@ -11,7 +11,7 @@ use std::time::Duration;
 use kit_protocol::moment::Moment;
 
 use crate::clock;
-use crate::devices::{self, Connection, Emission, STEP, SerialDevice};
+use crate::devices::{self, Carried, Connection, Device, Emission, STEP, SerialDevice};
 use crate::faults::{Fault, FrameFaults, Scenario};
 use crate::link::bluez::VirtualBluez;
 use crate::link::gatt::Peripheral;
@@ -122,7 +122,7 @@ pub fn spawn(spec: DeviceSpec) -> Result<Handle, SimError> {
     match (device.connection, &spec.attachment) {
         (Connection::Serial(make), Attachment::Pty(path)) => {
             let line = open(path)?;
-            let runner = Runner::new(make(spec.seed, &spec.scenario), &spec, path.clone(), line);
+            let runner = Runner::new(device, make(spec.seed, &spec.scenario), &spec, path.clone(), line);
             thread(device.name, move |stop| runner.run(stop))
         }
         (Connection::Serial(_), Attachment::Bus(_)) => Err(wrong("--pty PATH")),
@@ -186,12 +186,14 @@ fn open(path: &Path) -> Result<SerialLine, SimError> {
     SerialLine::open(path).map_err(|source| SimError::Link { path: path.to_owned(), source })
 }
 
-/// Octets that wait for their time on the line, and the row that is whole once they are sent.
+/// Octets that wait for their time on the line, and what is whole once they are sent.
 #[derive(Debug)]
 struct Waiting {
     due: Duration,
     octets: Vec<u8>,
-    row: Option<(Option<u32>, Vec<i32>)>,
+    carries: Vec<Carried>,
+    /// Of a frame whose rest follows.
+    unfinished: bool,
     /// The frame before it was not taken whole, or a fault harmed it.
     harmed: bool,
 }
@@ -204,13 +206,16 @@ struct Runner {
     path: PathBuf,
     line: Option<SerialLine>,
     waiting: VecDeque<Waiting>,
-    truth: Stream,
+    name: &'static str,
+    driver: &'static str,
+    truth: Truth,
+    streams: Vec<Stream>,
     numbered: bool,
 }
 
 impl Runner {
-    fn new(device: Box<dyn SerialDevice>, spec: &DeviceSpec, path: PathBuf, line: SerialLine) -> Self {
-        let truth = Stream::new(spec.truth.clone(), device.stream());
+    fn new(row: Device, device: Box<dyn SerialDevice>, spec: &DeviceSpec, path: PathBuf, line: SerialLine) -> Self {
+        let streams = device.streams().into_iter().map(|head| Stream::new(spec.truth.clone(), head)).collect();
         let faults = FrameFaults::new(&spec.scenario, spec.seed);
         Self {
             device,
@@ -219,7 +224,10 @@ impl Runner {
             path,
             line: Some(line),
             waiting: VecDeque::new(),
-            truth,
+            name: row.name,
+            driver: row.driver,
+            truth: spec.truth.clone(),
+            streams,
             numbered: false,
         }
     }
@@ -234,7 +242,7 @@ impl Runner {
         if let Some(line) = &mut self.line {
             line.linger();
         }
-        Ok(self.truth.flush()?)
+        Ok(self.streams.iter_mut().try_for_each(Stream::flush)?)
     }
 
     /// Lives on up to `at` since the start, which is `now` on the gateway's clock.
@@ -246,7 +254,8 @@ impl Runner {
         }
         let Self { device, faults, waiting, numbered, .. } = self;
         device.advance(at, &mut |emission| {
-            *numbered |= emission.row.as_ref().is_some_and(|(counter, _)| counter.is_some());
+            let number = |carried: &Carried| matches!(carried, Carried::Row { counter: Some(_), .. });
+            *numbered |= emission.carries.iter().any(number);
             queue(faults, waiting, emission, *numbered);
         });
         self.transmit(at, now)
@@ -274,17 +283,26 @@ impl Runner {
         for piece in pieces {
             end += piece.octets.len();
             let lost = end > taken && !piece.octets.is_empty();
-            match piece.row {
-                Some((counter, values)) => {
-                    self.truth.push(Row { at: now, counter, values, delivered: !lost && !piece.harmed })?;
+            if piece.unfinished {
+                if lost && let Some(next) = self.waiting.front_mut() {
+                    next.harmed = true;
                 }
-                None if lost => {
-                    if let Some(next) = self.waiting.front_mut() {
-                        next.harmed = true;
-                    }
-                }
-                None => {}
+                continue;
             }
+            let delivered = !lost && !piece.harmed;
+            piece.carries.into_iter().try_for_each(|carried| self.write_down(carried, now, delivered))?;
+        }
+        Ok(())
+    }
+
+    fn write_down(&mut self, carried: Carried, now: Moment, delivered: bool) -> Result<(), SimError> {
+        match carried {
+            Carried::Row { stream, counter, values } => {
+                if let Some(stream) = self.streams.get_mut(stream) {
+                    stream.push(Row { at: now, counter, values, delivered })?;
+                }
+            }
+            Carried::Reading(measured) => self.truth.reading(self.driver, self.name, &measured, now, delivered)?,
         }
         Ok(())
     }
@@ -292,22 +310,22 @@ impl Runner {
 
 /// Puts a frame's pieces in the line's queue; nothing overtakes.
 fn queue(faults: &mut FrameFaults, waiting: &mut VecDeque<Waiting>, emission: Emission, numbered: bool) {
-    let Emission { at, octets, row } = emission;
+    let Emission { at, octets, mut carries } = emission;
     let treated = faults.treat(at, octets, numbered);
     let mut last_due = waiting.back().map_or(Duration::ZERO, |piece| piece.due);
-    let mut push = |delay: Duration, octets, row, harmed| {
+    let mut push = |delay: Duration, octets, carries, unfinished, harmed| {
         last_due = last_due.max(at + delay);
-        waiting.push_back(Waiting { due: last_due, octets, row, harmed });
+        waiting.push_back(Waiting { due: last_due, octets, carries, unfinished, harmed });
     };
-    let mut row = row;
     let count = treated.pieces.len();
     for (index, piece) in treated.pieces.into_iter().enumerate() {
-        // The row is whole with its frame's last piece.
-        let carried = if index + 1 == count { row.take() } else { None };
-        push(piece.delay, piece.octets, carried, !treated.intact);
+        // What a frame carries is whole with its last piece.
+        let last = index + 1 == count;
+        let carried = if last { std::mem::take(&mut carries) } else { Vec::new() };
+        push(piece.delay, piece.octets, carried, !last, !treated.intact);
     }
     if count == 0 {
-        push(Duration::ZERO, Vec::new(), row, true);
+        push(Duration::ZERO, Vec::new(), carries, false, true);
     }
 }
 

@@ -3,6 +3,7 @@
 //! A line is exactly one of `{"reading":…}`, `{"refused":…}`, `{"resync":…}` or `{"measurement":…}`.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -58,6 +59,9 @@ pub struct ReadingLine {
     pub user: Option<u32>,
     /// Status in the standard's terms.
     pub status: Vec<String>,
+    /// Circumstances that the device states: `{"site":"finger"}`; left out where it states none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, String>,
     /// kit/epoch/lane/seq.
     pub key: Option<String>,
     /// The assignment's id.
@@ -184,6 +188,7 @@ impl ReadingLine {
             record: measured.record,
             user: measured.user_slot.map(u32::from),
             status: measured.status.iter().map(ToString::to_string).collect(),
+            context: measured.context.iter().map(|context| (context.what.to_string(), context.value.to_string())).collect(),
             ..Self::default()
         }
     }
@@ -197,6 +202,7 @@ impl ReadingLine {
             kind: head.kind.name().to_string(),
             driver: Some(driver.to_string()),
             device: device.map(ToString::to_string),
+            device_time: head.device_time.map(|time| time.to_string()),
             recording: Some(RecordingLine {
                 id: None,
                 leads: head.channels.iter().map(|channel| lead_name(channel.code.0)).collect(),
@@ -239,11 +245,13 @@ impl ReadingLine {
             record: reading.record,
             user: reading.user,
             status: reading.status.clone(),
+            context: reading.context.iter().map(|context| (context.what.clone(), context.value.clone())).collect(),
             ..Self::default()
         }
     }
 
     fn from_segment(segment: &wire::Segment, definitions: &Definitions) -> Self {
+        let time = |time: &wire::DateTime| record::date_time_from_wire(time).as_ref().map(DateTime::to_string);
         let scale = |channel: &wire::Channel| {
             let exponent = i8::try_from(channel.scale_exponent).unwrap_or(0);
             (channel.unit.clone(), Decimal::new(channel.scale_mantissa, exponent).to_string())
@@ -253,6 +261,7 @@ impl ReadingLine {
             kind: record::kind_from_wire(segment.kind).name().to_string(),
             driver: definitions.driver(segment.driver).map(|driver| driver.name.clone()),
             device: definitions.device(segment.device).map(|device| device.identity.clone()),
+            device_time: segment.device_time.as_ref().and_then(time),
             recording: Some(RecordingLine {
                 id: RecordingId::from_slice(&segment.recording).map(|id| id.to_string()),
                 leads: segment.channels.iter().map(|channel| lead_name(channel.code)).collect(),

@@ -25,6 +25,22 @@ impl Mdc {
     pub const DIASTOLIC: Self = Self(150_022);
     /// Mean arterial pressure.
     pub const MEAN_ARTERIAL_PRESSURE: Self = Self(150_023);
+    /// ECG lead I.
+    pub const ECG_I: Self = Self(131_329);
+    /// ECG lead II.
+    pub const ECG_II: Self = Self(131_330);
+    /// ECG lead V1.
+    pub const ECG_V1: Self = Self(131_331);
+    /// ECG lead V2.
+    pub const ECG_V2: Self = Self(131_332);
+    /// ECG lead V3.
+    pub const ECG_V3: Self = Self(131_333);
+    /// ECG lead V4.
+    pub const ECG_V4: Self = Self(131_334);
+    /// ECG lead V5.
+    pub const ECG_V5: Self = Self(131_335);
+    /// ECG lead V6.
+    pub const ECG_V6: Self = Self(131_336);
     /// An ECG potential whose lead is not known.
     pub const ECG: Self = Self(131_328);
 

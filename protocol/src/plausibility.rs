@@ -97,13 +97,28 @@ pub enum StatedBy {
     Hand,
 }
 
-/// Makes absent components absent, then says what is implausible, if anything, as "systolic 182400 mm[Hg] is outside 30..300".
-///
-/// Errors: the text, which holds a clinical value: for `decode` and the sealed journal only, never for a log.
-pub fn accept(values: &mut [Value], status: &[Status], stated_by: StatedBy) -> Result<(), String> {
+/// Why a measurement is not a patient's reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its class, without a value: `implausible`, `not-the-patient`.
+    pub class: &'static str,
+    /// What is wrong, as "systolic 182400 mm[Hg] is outside 30..300": it holds a clinical value, so it is for `decode` and the
+    /// sealed journal only, never for a log.
+    pub detail: String,
+}
+
+/// Statuses by which a device itself says that this is nobody's measurement.
+pub const NOT_THE_PATIENT: &[Status] = &["control-solution", "data-for-demonstration", "data-for-testing"];
+
+/// Makes absent components absent, then says what speaks against the measurement, if anything.
+pub fn accept(values: &mut [Value], status: &[Status], stated_by: StatedBy) -> Result<(), Refusal> {
+    if let Some(term) = status.iter().find(|term| NOT_THE_PATIENT.contains(term)) {
+        return Err(Refusal { class: "not-the-patient", detail: format!("the device marks it as {term}") });
+    }
     make_absent(values, status);
-    values.iter().try_for_each(|value| within_range(value, stated_by))?;
-    diastolic_below_systolic(values)
+    let implausible = |detail| Refusal { class: "implausible", detail };
+    values.iter().try_for_each(|value| within_range(value, stated_by)).map_err(implausible)?;
+    diastolic_below_systolic(values).map_err(implausible)
 }
 
 /// Statuses that say that there is nothing to measure.
@@ -205,7 +220,7 @@ mod tests {
     }
 
     fn judge(name: &str, number: &str, unit: &'static str) -> Result<(), String> {
-        accept(&mut [value(name, number, unit)], &[], StatedBy::Device)
+        accept(&mut [value(name, number, unit)], &[], StatedBy::Device).map_err(|refusal| refusal.detail)
     }
 
     #[test]
@@ -253,7 +268,7 @@ mod tests {
     #[test]
     fn a_diastolic_above_the_systolic_is_refused() {
         let mut values = [value("systolic", "110", "mm[Hg]"), value("diastolic", "120", "mm[Hg]")];
-        let error = accept(&mut values, &[], StatedBy::Device).unwrap_err();
+        let error = accept(&mut values, &[], StatedBy::Device).unwrap_err().detail;
         assert_eq!(error, "diastolic 120 mm[Hg] is above systolic 110 mm[Hg]");
     }
 

@@ -116,6 +116,16 @@ pub enum Memory {
 /// A status term of the standard, in kebab-case.
 pub type Status = &'static str;
 
+/// Something about the circumstances of a measurement that the device states. Shape: what and its value, in kebab-case, as the
+/// standard names them: `("site", "finger")`, `("meal", "fasting")`, `("bronchodilator", "after")`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Context {
+    /// What it is about: `site`, `arm`, `posture`, `meal`, `bronchodilator`, `activity`.
+    pub what: &'static str,
+    /// What the device says of it.
+    pub value: &'static str,
+}
+
 /// One decoded measurement, as a driver hands it over: no device, no assignment, no key, no gateway time yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measured {
@@ -131,6 +141,8 @@ pub struct Measured {
     pub user_slot: Option<u8>,
     /// Status in the standard's terms.
     pub status: Vec<Status>,
+    /// Its circumstances, where the device states them.
+    pub context: Vec<Context>,
     /// Sent unasked, or out of the device's memory.
     pub memory: Memory,
     /// When it was received: the arrival of its last octet.
@@ -139,6 +151,26 @@ pub struct Measured {
     pub octets: Vec<u8>,
     /// The recording of this session that it belongs to, by the driver's own number.
     pub recording: Option<u32>,
+}
+
+impl Measured {
+    /// A live measurement of that kind, received at that moment, of which nothing else is known yet.
+    #[must_use]
+    pub const fn new(kind: Kind, received: Moment) -> Self {
+        Self {
+            kind,
+            values: Vec::new(),
+            device_time: None,
+            record: None,
+            user_slot: None,
+            status: Vec::new(),
+            context: Vec::new(),
+            memory: Memory::Live,
+            received,
+            octets: Vec::new(),
+            recording: None,
+        }
+    }
 }
 
 /// One channel of a recording. Shape: code · scale. Units: one digit is `scale` × `unit`.
@@ -174,6 +206,10 @@ pub struct RecordingHead {
     pub rate: Rate,
     /// Whether it goes on until the device or a person stops it, rather than for a set time.
     pub continuous: bool,
+    /// The device's own time of its first sample, as it sent it.
+    pub device_time: Option<DateTime>,
+    /// Live, or out of the device's memory or a file.
+    pub memory: Memory,
 }
 
 /// A run of samples without a hole.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use device_drivers::driver::{Link as LinkKind, Start};
+use device_drivers::driver::{About, Start};
 use device_drivers::transport::ble::{self, Allowed, Central, CentralError, Wanted};
 use device_drivers::transport::{Clock as Moments, Identity, Link, LinkEvent, Occurrence, serial};
 use kit_protocol::reading::Kind;
 use kit_protocol::uplink::wire::{self, MissedReason};
 use prost::Message;
 use tokio::sync::{Mutex, RwLock, watch};
+use uuid::Uuid;
 
 use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
 use super::recorder::{Conversation, Recorder};
@@ -47,7 +48,7 @@ pub struct Shared {
     /// The one Bluetooth central, made when first needed and again after it failed.
     pub central: Arc<Mutex<Option<Arc<Central>>>>,
     /// The services of every Bluetooth device of the kit.
-    pub services: Arc<[u16]>,
+    pub services: Arc<[Uuid]>,
 }
 
 /// Keeps the device in conversation until the task is dropped.
@@ -109,7 +110,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         first = up(&mut link) => first?,
         () = stopped(&mut pause) => return Ok(Ended::Stopped),
     };
-    let model = link.identity().model.clone();
+    let about = about(link.identity());
     let identity = introduce(device, link.identity(), &first);
     shared.roster.introduce(at, identity.clone());
     shared.roster.update(at, |view| {
@@ -125,7 +126,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     };
     let last_record = last_record(&shared.store, &device.identity).await.map_err(store_down)?;
     let start = Start {
-        model,
+        about,
         user_slot: device.user_slot,
         last_record,
         remembered: remembered(shared, &device.identity).await.map_err(store_down)?,
@@ -137,9 +138,9 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     let conversation = Conversation {
         device: identity,
         driver: wire::Driver { name: device.driver.name.into(), version: device.driver.version.into() },
-        source: match device.driver.link {
-            LinkKind::Ble { .. } => wire::Source::Ble,
-            LinkKind::Serial(_) => wire::Source::Serial,
+        source: match device.place {
+            Place::Address(_) => wire::Source::Ble,
+            Place::Port(_) => wire::Source::Serial,
         },
     };
     let recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
@@ -162,16 +163,17 @@ async fn up(link: &mut Link) -> Result<LinkEvent, String> {
 async fn connect(device: &Device, shared: &Shared) -> Result<Link, String> {
     let clock = Arc::clone(&shared.world.clock);
     let moments: Moments = Arc::new(move || clock.now());
-    match (&device.place, device.driver.link) {
-        (Place::Port(port), LinkKind::Serial(settings)) => serial::open(port, settings, moments)
-            .map_err(|error| format!("{error}; plug the device in, and check the port's rights")),
-        (Place::Address(address), LinkKind::Ble { services }) => {
-            let wanted = Wanted { services: services.to_vec(), allowed: Allowed::Addresses(vec![*address]) };
-            connect_by_radio(&wanted, shared, moments).await
+    match &device.place {
+        Place::Port(port) => {
+            // The configuration does not parse into a port for a driver without one.
+            let settings = device.driver.port().ok_or("the driver does not fit the device's place")?;
+            serial::open(port, settings, moments)
+                .map_err(|error| format!("{error}; plug the device in, and check the port's rights"))
         }
-        (Place::Port(_), LinkKind::Ble { .. }) | (Place::Address(_), LinkKind::Serial(_)) => {
-            // The configuration does not parse into this; a driver whose link changed would be told here.
-            Err("the driver does not fit the device's place".into())
+        Place::Address(address) => {
+            let services = device.driver.advertises().to_vec();
+            let wanted = Wanted { services, allowed: Allowed::Addresses(vec![*address]) };
+            connect_by_radio(&wanted, shared, moments).await
         }
     }
 }
@@ -207,6 +209,11 @@ fn by_radio(error: &CentralError) -> String {
         CentralError::Unavailable(_) => format!("{error}; check that the Bluetooth adapter is plugged in and bluetoothd runs"),
         CentralError::Gone(_) | CentralError::WornOut => format!("{error}; trying again"),
     }
+}
+
+fn about(identity: &Identity) -> About {
+    let Identity { name, manufacturer, model, firmware, .. } = identity.clone();
+    About { name, manufacturer, model, firmware }
 }
 
 fn introduce(device: &Device, about: &Identity, up: &LinkEvent) -> wire::Device {

@@ -195,6 +195,7 @@ impl<S: Surroundings> Recorder<S> {
             Ok((token, Output::Begin { recording, head })) => self.begin(now, token, recording, head),
             Ok((token, Output::Samples { recording, block })) => self.samples(token, recording, &block),
             Ok((token, Output::End { recording })) => self.end(token, recording),
+            Ok((token, Output::DeviceClock { .. } | Output::Memory { .. })) => self.due.push(Answer::Stored(token)),
             Ok((token, Output::Remember(octets))) => {
                 let before = self.remember.replace((token, octets));
                 self.due.extend(before.map(|(token, _)| Answer::Refused(token)));
@@ -486,7 +487,7 @@ fn reception(device: &str, clock: &wire::Clock, received: Moment, digest: &[u8; 
 
 /// Makes absent components absent; gives the class of the reason where what is left is no reading.
 fn take_or_refuse(measured: &mut Measured) -> Result<(), &'static str> {
-    plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device).map_err(|_value_in_it| "implausible")?;
+    plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device).map_err(|refusal| refusal.class)?;
     let absent = |value: &Value| value.quantity == Quantity::Special(Special::NotAvailable);
     if measured.values.iter().all(absent) { Err("absent") } else { Ok(()) }
 }
@@ -587,6 +588,8 @@ impl Recording {
             kind: record::kind_to_wire(self.head.kind).into(),
             device_counter: self.pending.device_counter,
             flags: self.pending.flags_within(frames),
+            device_time: self.head.device_time.map(record::date_time),
+            memory: record::memory(self.head.memory).into(),
             ..wire::Segment::default()
         };
         self.index = self.index.saturating_add(1);

@@ -49,6 +49,8 @@ fn head(leads: u32, rate: u32) -> RecordingHead {
         channels: (0..leads).map(channel).collect(),
         rate: Rate { samples: rate, seconds: 1 },
         continuous: true,
+        device_time: None,
+        memory: Memory::Live,
     }
 }
 
@@ -410,16 +412,13 @@ fn lead_off_is_told_by_lead_and_span() {
 fn measured(record: Option<u64>) -> Measured {
     let value = Value { code: Mdc(150_456), quantity: Quantity::Number(Decimal::new(970, -1)), unit: "%" };
     Measured {
-        kind: Kind::PulseOximetry,
         values: vec![value],
         device_time: record.map(|_| DateTime { year: 2026, month: 11, day: 21, hour: 8, minute: 0, second: 0 }),
         record,
-        user_slot: None,
         status: vec!["fully-qualified-data"],
         memory: Memory::Stored,
-        received: at(4),
         octets: vec![1, 2, 3],
-        recording: None,
+        ..Measured::new(Kind::PulseOximetry, at(4))
     }
 }
 

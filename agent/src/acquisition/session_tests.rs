@@ -6,7 +6,7 @@ use device_drivers::transport::Identity;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Kind, Measured, Memory, Quantity, Value};
+use kit_protocol::reading::{Kind, Measured, Quantity, Value};
 use kit_protocol::uplink::id::Lane;
 use kit_protocol::uplink::wire::{self, MissedReason};
 
@@ -53,16 +53,9 @@ impl Session for Thermometer {
 fn temperature(received: Moment, octet: u8) -> Measured {
     let quantity = Quantity::Number(Decimal::new(octet.into(), 0));
     Measured {
-        kind: Kind::Other,
         values: vec![Value { code: Mdc(150_364), quantity, unit: "Cel" }],
-        device_time: None,
-        record: None,
-        user_slot: None,
-        status: Vec::new(),
-        memory: Memory::Live,
-        received,
         octets: vec![octet],
-        recording: None,
+        ..Measured::new(Kind::Other, received)
     }
 }
 

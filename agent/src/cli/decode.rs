@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use device_drivers::decode::{self, Decoded, Input, Options, Samples};
-use device_drivers::driver::{Driver, Link};
+use device_drivers::driver::Driver;
 use device_drivers::registry;
 use kit_protocol::decimal::Decimal;
 use uuid::Uuid;
@@ -37,6 +37,9 @@ pub(super) struct Decode {
     /// One reading of a continuous stream every so many seconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: Option<u64>,
+    /// The device's model, where a quirk of it is to be known.
+    #[arg(long)]
+    model: Option<String>,
     /// Where to write the integers of a recording: CSV, a column a lead.
     #[arg(long)]
     samples: Option<PathBuf>,
@@ -74,7 +77,8 @@ impl Decode {
     /// Prints what the octets are.
     pub(super) fn run(self) -> Result<(), Failure> {
         let input = self.input()?;
-        let options = Options { rate_hz: self.rate, lsb_uv: self.lsb_uv, interval: self.interval.map(Duration::from_secs) };
+        let interval = self.interval.map(Duration::from_secs);
+        let options = Options { rate_hz: self.rate, lsb_uv: self.lsb_uv, interval, model: self.model.clone() };
         let decoded = decode::decode(self.driver, self.characteristic, &input, &options);
         let Decoded { lines, waves } = decoded.map_err(|error| Failure::WrongUse(error.to_string()))?;
         for line in &lines {
@@ -88,7 +92,7 @@ impl Decode {
 
     fn input(&self) -> Result<Input, Failure> {
         let Some(file) = &self.file else {
-            let serial = self.driver.is_some_and(|driver| matches!(driver.link, Link::Serial(_)));
+            let serial = self.characteristic.is_none() && self.driver.is_some_and(|driver| driver.port().is_some());
             let values: Vec<Vec<u8>> = self.hex.iter().map(|hex| hex.0.clone()).collect();
             return Ok(if serial { Input::Stream(values.concat()) } else { Input::Notifications(values) });
         };

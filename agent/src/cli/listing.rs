@@ -1,7 +1,8 @@
 //! `status`, `queue`, `devices`, `drivers`, `readings`.
 
-use device_drivers::driver::{Link, Security};
+use device_drivers::driver::{Allowed, Effect, Link, Quirk, Security};
 use device_drivers::registry::DRIVERS;
+use kit_protocol::nomenclature::Mdc;
 use serde::Serialize;
 
 use super::print::{self, age, octets};
@@ -119,11 +120,87 @@ pub(super) async fn queue(asked: Asked) -> Result<(), Failure> {
 struct DriverLine {
     driver: &'static str,
     version: &'static str,
-    link: &'static str,
+    links: Vec<LinkLine>,
     protocol: &'static str,
     gives: &'static str,
+    parameters: Vec<ParameterLine>,
     security: &'static str,
     memory: bool,
+    allowed: Vec<AllowedLine>,
+    quirks: Vec<QuirkLine>,
+}
+
+/// A way to reach it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "link", rename_all = "kebab-case")]
+enum LinkLine {
+    Ble { advertises: Vec<String>, names: &'static [&'static str], characteristics: Vec<String> },
+    Serial { baud: u32, parity: &'static str },
+    File,
+}
+
+#[derive(Debug, Serialize)]
+struct ParameterLine {
+    code: u32,
+    name: &'static str,
+    loinc: &'static [&'static str],
+    units: &'static [&'static str],
+}
+
+/// A write that the driver may make.
+#[derive(Debug, Serialize)]
+struct AllowedLine {
+    command: &'static str,
+    effect: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct QuirkLine {
+    quirk: &'static str,
+    manufacturer: &'static str,
+    model: &'static str,
+    firmware: &'static str,
+    what: &'static str,
+    vector: &'static str,
+    source: &'static str,
+}
+
+fn link(link: &Link) -> LinkLine {
+    match link {
+        Link::Ble { advertises, names, listens } => LinkLine::Ble {
+            advertises: advertises.iter().map(ToString::to_string).collect(),
+            names,
+            characteristics: listens.iter().map(|endpoint| endpoint.characteristic.to_string()).collect(),
+        },
+        Link::Serial(port) => LinkLine::Serial { baud: port.baud, parity: if port.even_parity { "even" } else { "none" } },
+        Link::File => LinkLine::File,
+    }
+}
+
+fn parameter(code: &Mdc) -> ParameterLine {
+    let row = code.row();
+    ParameterLine {
+        code: code.0,
+        name: row.map_or("", |row| row.name),
+        loinc: row.map_or(&[], |row| row.loinc),
+        units: row.map_or(&[], |row| row.units),
+    }
+}
+
+fn allowed(row: &Allowed) -> AllowedLine {
+    let effect = match row.effect {
+        Effect::Ask => "ask",
+        Effect::Stream => "stream",
+        Effect::Converse => "converse",
+        Effect::SetClock => "set-clock",
+        Effect::Delete => "delete",
+    };
+    AllowedLine { command: row.name, effect }
+}
+
+fn quirk(quirk: &Quirk) -> QuirkLine {
+    let Quirk { name, manufacturer, model, firmware, what, vector: (vector, source) } = *quirk;
+    QuirkLine { quirk: name, manufacturer, model, firmware, what, vector, source }
 }
 
 /// The driver table.
@@ -131,10 +208,7 @@ pub(super) fn drivers(json: bool) -> Result<(), Failure> {
     let line = |driver: &device_drivers::driver::Driver| DriverLine {
         driver: driver.name,
         version: driver.version,
-        link: match driver.link {
-            Link::Ble { .. } => "ble",
-            Link::Serial(_) => "serial",
-        },
+        links: driver.links.iter().map(link).collect(),
         protocol: driver.protocol,
         gives: driver.gives,
         security: match driver.security {
@@ -143,12 +217,21 @@ pub(super) fn drivers(json: bool) -> Result<(), Failure> {
             Security::Authenticated => "authenticated",
         },
         memory: driver.memory,
+        parameters: driver.parameters.iter().map(parameter).collect(),
+        allowed: driver.allowed.iter().map(allowed).collect(),
+        quirks: driver.quirks.iter().map(quirk).collect(),
     };
     let lines: Vec<DriverLine> = DRIVERS.iter().map(line).collect();
     if json {
         return Ok(print::json(&lines)?);
     }
-    let row = |line: &DriverLine| [line.driver, line.link, line.protocol, line.gives].map(String::from).to_vec();
+    let way = |link: &LinkLine| match link {
+        LinkLine::Ble { .. } => "ble",
+        LinkLine::Serial { .. } => "serial",
+        LinkLine::File => "file",
+    };
+    let ways = |line: &DriverLine| line.links.iter().map(way).collect::<Vec<_>>().join(", ");
+    let row = |line: &DriverLine| [line.driver, &ways(line), line.protocol, line.gives].map(String::from).to_vec();
     Ok(print::table(&["driver", "link", "protocol", "gives"], lines.iter().map(row).collect(), "No drivers.")?)
 }
 

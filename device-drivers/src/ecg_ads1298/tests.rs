@@ -53,7 +53,7 @@ fn story(given: &[Given]) -> Vec<String> {
                 line
             }
             Ok((_, Output::End { recording })) => format!("end {recording}"),
-            Ok((_, Output::Measured(_))) => "measured".into(),
+            Ok((_, other @ (Output::Measured(_) | Output::DeviceClock { .. } | Output::Memory { .. }))) => format!("{other:?}"),
             Err(DriverError::SamplesLost { recording, first, count }) => format!("{recording}: lost {first}+{count}"),
             Err(DriverError::Resynchronised { skipped }) => format!("skipped {skipped}"),
             Err(other) => format!("{other}"),

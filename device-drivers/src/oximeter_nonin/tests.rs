@@ -75,7 +75,7 @@ fn story(given: &[Given]) -> Vec<String> {
             Err(DriverError::SamplesLost { recording, first, count }) => Some(format!("{recording}: lost {first}+{count}")),
             Err(DriverError::Resynchronised { skipped }) => Some(format!("skipped {skipped}")),
             Err(other) => Some(format!("{other:?}")),
-            Ok((_, Output::Remember(_))) => Some("remember".into()),
+            Ok((_, other)) => Some(format!("{other:?}")),
         })
         .collect()
 }

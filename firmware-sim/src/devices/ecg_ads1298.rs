@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kit_protocol::serial::ads1298::Lead;
 
-use super::{Emission, STEP, SerialDevice, nanoseconds};
+use super::{Carried, Emission, STEP, SerialDevice, nanoseconds};
 use crate::faults::{Electrode, Fault, Scenario};
 use crate::firmware::ecg_ads1298::{EcgAds1298, RATE_HZ};
 use crate::noise::{mixed, nearest};
@@ -13,6 +13,7 @@ use crate::parts::uart::Uart;
 use crate::parts::{Delay, Shared};
 use crate::patient::Patient;
 use crate::recording;
+use crate::truth::StreamHead;
 
 /// What the electrodes pick up: the recorded ECG or the patient's computed one, where they are on.
 pub struct Body {
@@ -111,7 +112,7 @@ impl Ecg {
             let values = self.part.lock().last_codes().to_vec();
             // A header frame may stand before the data frame: they go as one, which the reader cannot tell.
             let octets = self.uart.lock().take_sent();
-            emit(Emission { at: to, octets, row: Some((Some(counter), values)) });
+            emit(Emission { at: to, octets, carries: vec![Carried::Row { stream: 0, counter: Some(counter), values }] });
         }
     }
 }
@@ -123,13 +124,9 @@ fn part(seed: u64, boots: u64, scenario: &Scenario) -> Part {
 }
 
 impl SerialDevice for Ecg {
-    fn stream(&self) -> crate::truth::StreamHead {
-        crate::truth::StreamHead {
-            device: "ecg-ads1298".to_owned(),
-            kind: "ecg",
-            channels: Lead::EIGHT.iter().map(|lead| lead.mdc().0).collect(),
-            rate_hz: RATE_HZ.into(),
-        }
+    fn streams(&self) -> Vec<StreamHead> {
+        let channels = Lead::EIGHT.iter().map(|lead| lead.mdc().0).collect();
+        vec![StreamHead { device: "ecg-ads1298".to_owned(), kind: "ecg", channels, rate_hz: RATE_HZ.into() }]
     }
 
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission)) {
@@ -167,7 +164,7 @@ mod tests {
         let (mut octets, mut rows) = (Vec::new(), Vec::new());
         device.advance(SECOND * seconds, &mut |emission| {
             octets.extend(emission.octets);
-            rows.extend(emission.row);
+            rows.extend(emission.carries.into_iter().filter_map(Carried::row));
         });
         let mut run = Run { data: Vec::new(), headers: Vec::new(), rows, skipped: 0 };
         let mut framer = Framer::default();

@@ -8,6 +8,7 @@ mod finger;
 
 use std::time::Duration;
 
+use kit_protocol::reading::Measured;
 use serde_json::json;
 
 use crate::faults::Scenario;
@@ -26,8 +27,10 @@ pub enum Connection {
 /// A row of the table of devices.
 #[derive(Clone, Copy)]
 pub struct Device {
-    /// Its name, that of the driver that speaks to it.
+    /// Its name: that of its driver, and what tells it from others of the same driver.
     pub name: &'static str,
+    /// The driver that speaks to it.
+    pub driver: &'static str,
     /// How it is met.
     pub connection: Connection,
     /// What it speaks.
@@ -40,18 +43,21 @@ pub struct Device {
 pub const DEVICES: [Device; 3] = [
     Device {
         name: "ecg-ads1298",
+        driver: "ecg-ads1298",
         connection: Connection::Serial(|seed, scenario| Box::new(ecg_ads1298::Ecg::new(seed, scenario))),
         protocol: "ADS1298 frames, 8 leads × 500 Hz",
         parts: "ADS1298",
     },
     Device {
         name: "oximeter-nonin",
+        driver: "oximeter-nonin",
         connection: Connection::Serial(|seed, scenario| Box::new(oximeter_nonin::Oximeter::new(seed, scenario))),
         protocol: "Nonin Data Format 2",
         parts: "MAX30102",
     },
     Device {
         name: "pulse-oximeter",
+        driver: "pulse-oximeter",
         connection: Connection::Gatt(|seed, scenario, truth| Box::new(pulse_oximeter::Oximeter::new(seed, scenario, truth))),
         protocol: "Pulse Oximeter Service 0x1822",
         parts: "MAX30102",
@@ -77,7 +83,7 @@ impl Device {
     /// Its row as JSON.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        json!({"name": self.name, "link": self.link(), "protocol": self.protocol, "parts": self.parts})
+        json!({"name": self.name, "driver": self.driver, "link": self.link(), "protocol": self.protocol, "parts": self.parts})
     }
 }
 
@@ -85,20 +91,47 @@ impl Device {
 pub const STEP: Duration = Duration::from_millis(10);
 
 /// A frame that a device sends, with what it carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Emission {
     /// When the device sent it, since the simulator's start.
     pub at: Duration,
     /// What goes onto the line.
     pub octets: Vec<u8>,
-    /// The samples in it, and the device's own number of them.
-    pub row: Option<(Option<u32>, Vec<i32>)>,
+    /// What is whole once they were taken.
+    pub carries: Vec<Carried>,
+}
+
+/// What a frame carries, for the truth.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Carried {
+    /// A row of samples.
+    Row {
+        /// Which of the device's streams, as [`SerialDevice::streams`] lists them.
+        stream: usize,
+        /// The device's own number of it.
+        counter: Option<u32>,
+        /// One integer a channel.
+        values: Vec<i32>,
+    },
+    /// A spot measurement, as the device means it.
+    Reading(Box<Measured>),
+}
+
+impl Carried {
+    /// The device's number and the integers of a row of samples.
+    #[must_use]
+    pub fn row(self) -> Option<(Option<u32>, Vec<i32>)> {
+        match self {
+            Self::Row { counter, values, .. } => Some((counter, values)),
+            Self::Reading(_) => None,
+        }
+    }
 }
 
 /// A device on a serial line.
 pub trait SerialDevice: Send {
-    /// What its stream is; `device` is its name.
-    fn stream(&self) -> StreamHead;
+    /// What its streams are; `device` is its name.
+    fn streams(&self) -> Vec<StreamHead>;
     /// Lives on up to `now` (since the simulator's start) and hands over what it sends meanwhile, in order.
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission));
     /// Octets arrive from the line.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::finger::Finger;
-use super::{Emission, STEP, SerialDevice, nanoseconds};
+use super::{Carried, Emission, STEP, SerialDevice, nanoseconds};
 use crate::faults::{Fault, Scenario};
 use crate::firmware::oximeter_nonin::OximeterNonin;
 use crate::noise::mixed;
@@ -73,12 +73,12 @@ fn emit_frames(at: Duration, mut sent: &[u8], emit: &mut dyn FnMut(Emission)) {
     while let Some((first, rest)) = sent.split_first() {
         match sent.split_at_checked(Frame::OCTETS).map(|(frame, rest)| (Frame::decode(frame), frame, rest)) {
             Some((Ok(decoded), frame, after)) => {
-                let row = Some((None, vec![i32::from(decoded.pleth)]));
-                emit(Emission { at, octets: frame.to_vec(), row });
+                let row = Carried::Row { stream: 0, counter: None, values: vec![i32::from(decoded.pleth)] };
+                emit(Emission { at, octets: frame.to_vec(), carries: vec![row] });
                 sent = after;
             }
             _ => {
-                emit(Emission { at, octets: vec![*first], row: None });
+                emit(Emission { at, octets: vec![*first], carries: Vec::new() });
                 sent = rest;
             }
         }
@@ -92,9 +92,9 @@ fn part(seed: u64, boots: u64) -> Shared<Max30102<Finger>> {
 }
 
 impl SerialDevice for Oximeter {
-    fn stream(&self) -> StreamHead {
+    fn streams(&self) -> Vec<StreamHead> {
         let device = "oximeter-nonin".to_owned();
-        StreamHead { device, kind: "pleth", channels: vec![PLETH], rate_hz: FRAMES_PER_SECOND }
+        vec![StreamHead { device, kind: "pleth", channels: vec![PLETH], rate_hz: FRAMES_PER_SECOND }]
     }
 
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission)) {
@@ -120,7 +120,7 @@ mod tests {
         let (mut octets, mut rows) = (Vec::new(), Vec::new());
         device.advance(until, &mut |emission| {
             octets.extend(emission.octets);
-            rows.extend(emission.row);
+            rows.extend(emission.carries.into_iter().filter_map(Carried::row));
         });
         let mut frames = Vec::new();
         let mut framer = Framer::default();
@@ -189,7 +189,7 @@ mod tests {
             let mut answers = Vec::new();
             let until = device.now + STEP;
             device.advance(until, &mut |emission| {
-                if emission.row.is_none() {
+                if emission.carries.is_empty() {
                     answers.extend(emission.octets);
                 }
             });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Kind, Measured, Memory, Quantity, Value};
+use kit_protocol::reading::{Kind, Measured, Quantity, Value};
 use uuid::Uuid;
 
 use super::finger::Finger;
@@ -223,16 +223,10 @@ fn measured(record: &Record, made: Moment) -> Measured {
     let mut values = vec![value(SPO2, measurement.spo2, "%"), value(PULSE_RATE, measurement.pulse_rate, "/min")];
     values.extend(measurement.pulse_amplitude_index.map(|index| value(PERFUSION, index, "%")));
     Measured {
-        kind: Kind::PulseOximetry,
         values,
         device_time: measurement.time_stamp,
-        record: None,
-        user_slot: None,
         status: measurement.measurement_status.iter().flat_map(|status| status.terms()).collect(),
-        memory: Memory::Live,
-        received: made,
-        octets: Vec::new(),
-        recording: None,
+        ..Measured::new(Kind::PulseOximetry, made)
     }
 }
 

@@ -19,8 +19,9 @@ fn bench(name: &str, scenario: &str) -> Bench {
     let directory = tempfile::tempdir().unwrap();
     let (port, truth) = (directory.path().join("port"), directory.path().join("truth"));
     let spec = spec(name, &port, &truth, scenario);
-    let Some(Connection::Serial(make)) = devices::find(name).map(|device| device.connection) else { panic!("{name}") };
-    let runner = Runner::new(make(spec.seed, &spec.scenario), &spec, port.clone(), open(&port).unwrap());
+    let device = devices::find(name).unwrap();
+    let Connection::Serial(make) = device.connection else { panic!("{name}") };
+    let runner = Runner::new(device, make(spec.seed, &spec.scenario), &spec, port.clone(), open(&port).unwrap());
     Bench { _directory: directory, port, truth, runner, at: Duration::ZERO }
 }
 
@@ -57,7 +58,7 @@ impl Bench {
 
     /// Rows of the truth with their number and whether they were delivered.
     fn rows(&mut self) -> Vec<(Option<u64>, bool, Vec<i64>)> {
-        self.runner.truth.flush().unwrap();
+        self.runner.streams.iter_mut().for_each(|stream| stream.flush().unwrap());
         let mut rows = Vec::new();
         for line in std::fs::read_to_string(&self.truth).unwrap().lines() {
             let value: serde_json::Value = serde_json::from_str(line).unwrap();

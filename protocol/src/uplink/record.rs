@@ -173,12 +173,22 @@ pub fn reading(measured: &Measured, source: wire::Source) -> wire::Reading {
         record: measured.record,
         user: measured.user_slot.map(u32::from),
         status: measured.status.iter().map(ToString::to_string).collect(),
-        memory: match measured.memory {
-            Memory::Live => wire::Memory::Live,
-            Memory::Stored => wire::Memory::Stored,
-        }
-        .into(),
+        memory: memory(measured.memory).into(),
+        context: measured
+            .context
+            .iter()
+            .map(|context| wire::Context { what: context.what.into(), value: context.value.into() })
+            .collect(),
         ..wire::Reading::default()
+    }
+}
+
+/// Live or stored, as the wire says it.
+#[must_use]
+pub fn memory(memory: Memory) -> wire::Memory {
+    match memory {
+        Memory::Live => wire::Memory::Live,
+        Memory::Stored => wire::Memory::Stored,
     }
 }
 
@@ -320,18 +330,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn measured(record: Option<u64>, device_time: Option<DateTime>) -> Measured {
-        Measured {
-            kind: Kind::PulseOximetry,
-            values: Vec::new(),
-            device_time,
-            record,
-            user_slot: None,
-            status: Vec::new(),
-            memory: Memory::Stored,
-            received: Moment::ZERO,
-            octets: Vec::new(),
-            recording: None,
-        }
+        Measured { device_time, record, memory: Memory::Stored, ..Measured::new(Kind::PulseOximetry, Moment::ZERO) }
     }
 
     #[test]

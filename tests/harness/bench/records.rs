@@ -153,6 +153,8 @@ pub fn head(kind: Kind, codes: &[Mdc], scale: Decimal, unit: &'static str, rate_
         channels: codes.iter().map(|code| Channel { code: *code, scale, unit, filter: "" }).collect(),
         rate: Rate { samples: rate_hz, seconds: 1 },
         continuous: false,
+        device_time: None,
+        memory: Memory::Live,
     }
 }
 
@@ -271,18 +273,7 @@ fn spirometry() -> Result<Vec<Draft>, Failure> {
     let mut drafts = of_samples("oximeter-nonin", &head, &samples)?;
     let mut recorder = recorder(driver("oximeter-nonin")?);
     let received = crate::clock::now();
-    let measured = Measured {
-        kind: Kind::Spirometry,
-        values,
-        device_time: None,
-        record: None,
-        user_slot: None,
-        status: Vec::new(),
-        memory: Memory::Live,
-        received,
-        octets: vec![7; 40],
-        recording: None,
-    };
+    let measured = Measured { values, octets: vec![7; 40], ..Measured::new(Kind::Spirometry, received) };
     recorder.take(received, Ok((Token(1), Output::Measured(measured))));
     drafts.extend(std::iter::from_fn(|| recorder.poll_filing()).map(|filing| filing.draft));
     Ok(drafts)

@@ -23,10 +23,15 @@ pub fn find(name: &str) -> Option<Simulated> {
 }
 
 impl Simulated {
-    /// The name of its driver and of its simulation, and its identity in the kit.
+    /// The name of its simulation, and its identity in the kit.
     #[must_use]
     pub fn name(self) -> &'static str {
         DEVICES.get(self.0).map_or("", |device| device.name)
+    }
+
+    /// Its driver.
+    fn driver(self) -> &'static str {
+        DEVICES.get(self.0).map_or("", |device| device.driver)
     }
 
     /// Whether it is met on the virtual BlueZ.
@@ -56,7 +61,7 @@ impl Simulated {
             Some(address) => format!("address = \"{address}\""),
             None => format!("port = {}", quoted(&places.meeting_point(self))),
         };
-        format!("\n[[device]]\nidentity = \"{name}\"\ndriver = \"{name}\"\n{place}\n", name = self.name())
+        format!("\n[[device]]\nidentity = \"{}\"\ndriver = \"{}\"\n{place}\n", self.name(), self.driver())
     }
 
     /// The address of a Bluetooth device.

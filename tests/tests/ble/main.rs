@@ -16,7 +16,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use device_drivers::driver::{By, Command, DownReason, Endpoint, LinkError, Token};
+use device_drivers::driver::{By, Command, DownReason, Endpoint, LinkError, Token, bluetooth};
 use device_drivers::transport::ble::{Allowed, Central, CentralError, Options, Wanted};
 use device_drivers::transport::{Address, Identity, Link, Occurrence};
 use firmware_sim::link::bluez::{Fault, VirtualBluez};
@@ -182,7 +182,7 @@ async fn link_on_a_fresh_central(agent: &mut Agent) -> (Central, Link) {
 
 fn options() -> Options {
     // Moments are not looked at here.
-    Options { adapter: None, services: vec![SERVICE], clock: Arc::new(|| Moment::ZERO) }
+    Options { adapter: None, services: vec![bluetooth(SERVICE)], clock: Arc::new(|| Moment::ZERO) }
 }
 
 async fn open() -> Result<Central, CentralError> {
@@ -190,7 +190,7 @@ async fn open() -> Result<Central, CentralError> {
 }
 
 fn wanted(allowed: Allowed) -> Wanted {
-    Wanted { services: vec![SERVICE], allowed }
+    Wanted { services: vec![bluetooth(SERVICE)], allowed }
 }
 
 // ---- what holds ----

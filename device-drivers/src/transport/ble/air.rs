@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use super::conversation;
 use super::{CentralError, HEALTH_PERIOD, Opening, Request, Sighting, Wanted};
-use crate::driver::bluetooth;
 use crate::transport::{Address, Clock, Identity, shown};
 
 /// The most devices that are remembered; the one heard longest ago is forgotten first.
@@ -123,10 +122,9 @@ impl Air {
         let manager = Manager::new().await.map_err(unavailable)?;
         let adapter = choose(&manager, options.adapter.as_deref()).await?;
         let events = adapter.events().await.map_err(unavailable)?;
-        let services = options.services.iter().map(|number| bluetooth(*number)).collect();
         let air = Arc::new(Self {
             adapter,
-            filter: ScanFilter { services },
+            filter: ScanFilter { services: options.services },
             clock: options.clock,
             caller,
             table: Mutex::default(),

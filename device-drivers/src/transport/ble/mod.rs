@@ -34,7 +34,6 @@ use uuid::Uuid;
 
 use self::air::Air;
 use super::{Address, Clock, Link};
-use crate::driver::bluetooth;
 
 /// A Central without open links is worn out after so many connections; one with open links after twice as many.
 pub const CONNECTS_MAX: u32 = 200;
@@ -50,8 +49,8 @@ const REQUESTS_MAX: usize = 16;
 pub struct Options {
     /// The adapter, as in `hci0`; the first one without it.
     pub adapter: Option<String>,
-    /// Services of the devices wanted, by 16-bit number: nothing else is reported by the adapter. Empty: everything is.
-    pub services: Vec<u16>,
+    /// Services of the devices wanted: nothing else is reported by the adapter. Empty: everything is.
+    pub services: Vec<Uuid>,
     /// The time of reception.
     pub clock: Clock,
 }
@@ -59,8 +58,8 @@ pub struct Options {
 /// Which device is wanted: one that advertises one of `services` and is `allowed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// A driver's services, by 16-bit number. Empty: any.
-    pub services: Vec<u16>,
+    /// A driver's services. Empty: any.
+    pub services: Vec<Uuid>,
     /// Which of these devices.
     pub allowed: Allowed,
 }
@@ -81,9 +80,7 @@ impl Wanted {
             Allowed::Any => true,
             Allowed::Addresses(addresses) => addresses.contains(&address),
         };
-        allowed
-            && (self.services.is_empty()
-                || services.any(|service| self.services.iter().any(|wanted| bluetooth(*wanted) == service)))
+        allowed && (self.services.is_empty() || services.any(|service| self.services.contains(&service)))
     }
 }
 
@@ -235,6 +232,7 @@ fn refuse(opened: oneshot::Sender<Result<(), CentralError>>, error: CentralError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::bluetooth;
 
     const OURS: Address = Address([1, 2, 3, 4, 5, 6]);
     const OTHER: Address = Address([9, 9, 9, 9, 9, 9]);
@@ -245,7 +243,10 @@ mod tests {
 
     #[test]
     fn i4_a_device_fits_only_with_a_driver_service_and_an_allowed_address() {
-        let wanted = |services: &[u16], allowed: Allowed| Wanted { services: services.to_vec(), allowed };
+        let wanted = |services: &[u16], allowed: Allowed| {
+            let services = services.iter().map(|service| bluetooth(*service)).collect();
+            Wanted { services, allowed }
+        };
         assert!(wanted(&[0x1822], Allowed::Any).fits(OTHER, heard()));
         assert!(wanted(&[], Allowed::Any).fits(OTHER, std::iter::empty()));
         assert!(!wanted(&[0x1809], Allowed::Any).fits(OURS, heard()));
