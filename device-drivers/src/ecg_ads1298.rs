@@ -340,7 +340,7 @@ impl Ecg {
         self.recordings += 1;
         let number = self.recordings;
         let rate = Rate { samples: meaning.rate_hz.into(), seconds: 1 };
-        let channel = |lead: &Lead| Channel { code: lead.mdc(), scale: meaning.scale, unit: meaning.unit, filter: "" };
+        let channel = |lead: &Lead| Channel { code: lead.mdc(), scale: meaning.scale, unit: meaning.unit, filter: String::new() };
         let channels = meaning.leads.iter().map(channel).collect();
         self.outputs.begin(
             number,

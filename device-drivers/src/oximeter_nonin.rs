@@ -228,7 +228,7 @@ impl Oximeter {
     fn begin_recording(&mut self) -> Recording {
         self.recordings += 1;
         let number = self.recordings;
-        let channel = Channel { code: Mdc::PLETH, scale: Decimal::whole(1), unit: "1", filter: "" };
+        let channel = Channel { code: Mdc::PLETH, scale: Decimal::whole(1), unit: "1", filter: String::new() };
         self.outputs.begin(
             number,
             RecordingHead {

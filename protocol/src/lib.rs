@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod decimal;
+pub mod file;
 #[cfg(feature = "flac")]
 pub mod flac;
 pub mod gatt;

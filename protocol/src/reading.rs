@@ -1,5 +1,6 @@
 //! What every format becomes: values with their codes, digits and units, and the reading that carries them.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::decimal::Decimal;
@@ -183,7 +184,7 @@ pub struct Channel {
     /// In which unit: UCUM.
     pub unit: &'static str,
     /// The filter the device states; empty where it states none.
-    pub filter: &'static str,
+    pub filter: String,
 }
 
 /// Samples per second, as a fraction.

@@ -43,7 +43,7 @@ fn recorder_after(marks: Marks) -> Recorder<Still> {
 }
 
 fn head(leads: u32, rate: u32) -> RecordingHead {
-    let channel = |code| Channel { code: Mdc(131_329 + code), scale: Decimal::new(1, 0), unit: "uV", filter: "" };
+    let channel = |code| Channel { code: Mdc(131_329 + code), scale: Decimal::new(1, 0), unit: "uV", filter: String::new() };
     RecordingHead {
         kind: Kind::Ecg,
         channels: (0..leads).map(channel).collect(),

@@ -225,7 +225,7 @@ pub fn channel(channel: &Channel) -> wire::Channel {
         scale_mantissa: channel.scale.mantissa,
         scale_exponent: channel.scale.exponent.into(),
         unit: String::from(channel.unit),
-        filter: String::from(channel.filter),
+        filter: channel.filter.clone(),
     }
 }
 

@@ -150,7 +150,7 @@ pub fn of_samples(driver_name: &str, head: &RecordingHead, samples: &[i32]) -> R
 pub fn head(kind: Kind, codes: &[Mdc], scale: Decimal, unit: &'static str, rate_hz: u32) -> RecordingHead {
     RecordingHead {
         kind,
-        channels: codes.iter().map(|code| Channel { code: *code, scale, unit, filter: "" }).collect(),
+        channels: codes.iter().map(|code| Channel { code: *code, scale, unit, filter: String::new() }).collect(),
         rate: Rate { samples: rate_hz, seconds: 1 },
         continuous: false,
         device_time: None,
