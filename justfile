@@ -17,6 +17,10 @@ check:
 test:
     tests/run
 
+# Fuzzes every target for so many seconds: `just fuzz 600`; one of them: `scripts/fuzz.sh decode-glucose-meter 3600`.
+fuzz seconds="60":
+    scripts/fuzz.sh all {{seconds}}
+
 # As CI runs it: nothing may be skipped but what is named there.
 ci:
     .ci/run
