@@ -37,6 +37,7 @@ sim *arguments:
 bench:
     cargo build --release --package kit-agent
     cargo bench --package kit-agent --bench append
+    cargo bench --package system-tests --bench decoders
     cargo bench --package system-tests --bench wire --bench drain --bench footprint --bench startup
     taskset -c 0 cargo run --release --package kit-centre --example ingest_rate
 

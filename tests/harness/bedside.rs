@@ -14,7 +14,7 @@ use device_drivers::driver::{
 use device_drivers::registry;
 use firmware_sim::devices::{self, Connection, STEP, SerialDevice};
 use firmware_sim::faults::Scenario;
-use firmware_sim::link::gatt::{Outgoing, Peripheral, bluetooth};
+use firmware_sim::link::gatt::{Characteristic, Outgoing, Peripheral, Service, bluetooth};
 use firmware_sim::truth::Truth;
 use kit_agent::acquisition::marks::Marks;
 use kit_agent::acquisition::recorder::{Answer, Conversation, Recorder};
@@ -77,6 +77,38 @@ pub fn attend(name: &str, visit: &Visit) -> Result<Vec<Draft>, Failure> {
     Ok(bedside.drafts)
 }
 
+/// What a device on the air says in a conversation with its driver.
+#[derive(Debug)]
+pub struct Overheard {
+    /// What it has.
+    pub has: Vec<Endpoint>,
+    /// What it sent, when, and from where.
+    pub values: Vec<(Moment, Endpoint, Vec<u8>)>,
+}
+
+/// Listens to a Bluetooth device in a visit; what it said in its last conversation, or advertised.
+pub fn overhear(device: &devices::Device, span: Duration) -> Result<Overheard, Failure> {
+    let Connection::Gatt(make) = device.connection else { return Err("it is on a line".into()) };
+    let driver = registry::find(device.driver).ok_or_else(|| format!("no driver {}", device.driver))?;
+    let visit = Visit::of(1, span);
+    let mut bedside = Bedside::new(driver, &visit);
+    let mut device = make(visit.seed, &visit.scenario, Truth::none());
+    let has = endpoints(&*device);
+    bedside.by_radio(&mut *device);
+    let began = bedside.began;
+    let from_zero = |(at, from, octets): (Moment, Endpoint, Vec<u8>)| (Moment::ZERO + at.since(began), from, octets);
+    Ok(Overheard { has, values: bedside.heard.into_iter().map(from_zero).collect() })
+}
+
+fn endpoints(device: &dyn Peripheral) -> Vec<Endpoint> {
+    let of_service = |service: &Service| {
+        let service_uuid = service.uuid;
+        let endpoint = move |each: &Characteristic| Endpoint { service: service_uuid, characteristic: each.uuid };
+        service.characteristics.iter().map(endpoint).collect::<Vec<_>>()
+    };
+    device.services().iter().flat_map(of_service).collect()
+}
+
 /// The world of a Recorder that runs in virtual time.
 #[must_use]
 pub fn world() -> World {
@@ -109,6 +141,8 @@ struct Bedside<'a> {
     last_record: Option<u64>,
     origins: BTreeSet<[u8; 8]>,
     drafts: Vec<Draft>,
+    /// What arrived by radio.
+    heard: Vec<(Moment, Endpoint, Vec<u8>)>,
 }
 
 /// A conversation under way.
@@ -122,7 +156,17 @@ struct Talk {
 impl<'a> Bedside<'a> {
     fn new(driver: &'static Driver, visit: &'a Visit) -> Self {
         let began = crate::clock::now();
-        Self { driver, visit, began, now: began, talk: None, last_record: None, origins: BTreeSet::new(), drafts: Vec::new() }
+        Self {
+            driver,
+            visit,
+            began,
+            now: began,
+            talk: None,
+            last_record: None,
+            origins: BTreeSet::new(),
+            drafts: Vec::new(),
+            heard: Vec::new(),
+        }
     }
 
     /// The device on a line that stays plugged in.
@@ -151,13 +195,7 @@ impl<'a> Bedside<'a> {
 
     /// The device on the air: connected to whenever it advertises.
     fn by_radio(&mut self, device: &mut dyn Peripheral) {
-        let has: Vec<Endpoint> = device
-            .services()
-            .iter()
-            .flat_map(|service| {
-                service.characteristics.iter().map(|each| Endpoint { service: service.uuid, characteristic: each.uuid })
-            })
-            .collect();
+        let has = endpoints(device);
         while self.now.since(self.began) < self.visit.span {
             self.pass(STEP);
             if self.talk.is_none() {
@@ -294,6 +332,9 @@ impl<'a> Bedside<'a> {
 
     fn event(&mut self, event: Event<'_>) {
         let now = self.now;
+        if let Event::Received { from, octets, by: By::Notification | By::Indication | By::Advertisement } = event {
+            self.heard.push((now, from, octets.to_vec()));
+        }
         if let Some(talk) = &mut self.talk {
             talk.session.handle_event(now, event);
         }
