@@ -64,8 +64,17 @@ impl Visit {
     }
 }
 
+/// What came of a visit.
+#[derive(Debug)]
+pub struct Filed {
+    /// When it began: the zero of the patient's time.
+    pub began: Moment,
+    /// What was filed, in order.
+    pub drafts: Vec<Draft>,
+}
+
 /// What the kit files of a simulated device in one visit, in order; a measurement that the device sent twice is filed once.
-pub fn attend(name: &str, visit: &Visit) -> Result<Vec<Draft>, Failure> {
+pub fn attend(name: &str, visit: &Visit) -> Result<Filed, Failure> {
     let device = devices::find(name).ok_or_else(|| format!("no simulated device {name}"))?;
     let driver = registry::find(device.driver).ok_or_else(|| format!("no driver {}", device.driver))?;
     let mut bedside = Bedside::new(driver, visit);
@@ -74,7 +83,7 @@ pub fn attend(name: &str, visit: &Visit) -> Result<Vec<Draft>, Failure> {
         Connection::Gatt(make) => bedside.by_radio(&mut *make(visit.seed, &visit.scenario, visit.truth.clone())),
     }
     bedside.end(DownReason::Closed);
-    Ok(bedside.drafts)
+    Ok(Filed { began: bedside.began, drafts: bedside.drafts })
 }
 
 /// What a device on the air says in a conversation with its driver.
@@ -412,7 +421,7 @@ mod tests {
     #[test]
     fn every_simulated_device_gives_something_to_its_driver_and_refuses_nothing() {
         for device in devices::DEVICES {
-            let drafts = attend(device.name, &Visit::of(7, Duration::from_secs(90))).unwrap();
+            let drafts = attend(device.name, &Visit::of(7, Duration::from_secs(90))).unwrap().drafts;
             let measured = drafts.iter().filter(|draft| matches!(draft.content, Content::Reading(_) | Content::Segment(_)));
             assert!(measured.count() > 0, "{} gives nothing", device.name);
             let refused = drafts.iter().find(|draft| matches!(draft.content, Content::Refusal(_)));

@@ -27,7 +27,7 @@ fn driver(name: &str) -> Result<&'static Driver, Failure> {
 
 /// What the kit files of so many seconds of a simulated device.
 pub fn of_device(name: &str, seconds: u32) -> Result<Vec<Draft>, Failure> {
-    bedside::attend(name, &Visit::of(1, Duration::from_secs(seconds.into())))
+    Ok(bedside::attend(name, &Visit::of(1, Duration::from_secs(seconds.into())))?.drafts)
 }
 
 /// What the Recorder files of a recording of these channels: interleaved samples, half a second at a time.
