@@ -149,7 +149,12 @@ fn way(driver: &Driver, characteristic: Option<Uuid>, input: &Input) -> Result<W
         (Some(_), None, _) => Err(WrongUse::NoCharacteristics(driver.name)),
         (Some(characteristic), Some(listens), _) => {
             let of_service = Endpoint { service: listens.first().map_or(Uuid::nil(), |first| first.service), characteristic };
-            let listened_to = listens.iter().find(|endpoint| endpoint.characteristic == characteristic);
+            // What is advertised goes by the number of its service.
+            let is = |endpoint: &&Endpoint| match endpoint.characteristic.is_nil() {
+                true => endpoint.service == characteristic,
+                false => endpoint.characteristic == characteristic,
+            };
+            let listened_to = listens.iter().find(is);
             Ok(Way::Endpoint(*listened_to.unwrap_or(&of_service)))
         }
         // Ten bits an octet.
@@ -202,9 +207,10 @@ fn decode_notifications(driver: &Driver, endpoint: Endpoint, values: &[&[u8]], o
     if run.not_this_device {
         return None;
     }
+    let by = if endpoint.characteristic.is_nil() { By::Advertisement } else { By::Notification };
     for value in values {
         run.pass(NOTIFICATION_EVERY);
-        run.received(endpoint, value, By::Notification);
+        run.received(endpoint, value, by);
     }
     Some(run.finish())
 }

@@ -32,6 +32,11 @@ pub(crate) const BATTERY_LEVEL: Endpoint = Endpoint::gatt(0x180f, 0x2a19);
 /// Current Time of the Current Time Service.
 pub(crate) const CURRENT_TIME: Endpoint = Endpoint::gatt(0x1805, 0x2a2b);
 
+/// Date Time, where it stands in another service.
+pub(crate) const fn date_time(service: u16) -> Endpoint {
+    Endpoint::gatt(service, 0x2a08)
+}
+
 /// The row that allows to set a clock.
 pub(crate) const fn sets_clock(to: Endpoint) -> Allowed {
     Allowed { name: "set-clock", effect: Effect::SetClock, to, at: 0, octets: &[] }
@@ -187,6 +192,13 @@ impl GattSession {
         self.outputs.measured(measured)
     }
 
+    /// Takes in a measurement that comes once: where there is no room the link is closed, and the device keeps the rest.
+    pub(crate) fn take(&mut self, measured: Measured) {
+        if self.measured(measured).is_err() && !self.ended() {
+            self.give_up("measurements come faster than they can be stored");
+        }
+    }
+
     /// Writes with response.
     pub(crate) fn write(&mut self, to: Endpoint, octets: Vec<u8>) -> Token {
         let token = self.outputs.token();
@@ -219,6 +231,9 @@ impl GattSession {
             self.close();
             return false;
         }
+        // What is advertised needs no subscription.
+        let advertised = self.plan.measures.iter().filter(|endpoint| endpoint.characteristic.is_nil() && self.has(**endpoint));
+        self.subscribed = advertised.copied().collect();
         self.clock.at = self.plan.clock.iter().copied().find(|endpoint| self.has(*endpoint));
         let reads = self.plan.reads.iter().copied().chain([BATTERY_LEVEL]).chain(self.clock.at).map(Step::Read);
         let subscribes = self.plan.subscribes.iter().copied().map(Step::Subscribe);

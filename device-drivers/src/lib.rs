@@ -2,15 +2,20 @@
 //!
 //! Sessions are pure state machines over the [`driver::Session`] trait; only `transport` touches a radio or a port.
 
+pub mod blood_pressure;
 pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;
 pub mod exercise;
 mod gatt_session;
+pub mod heart_rate;
+mod liveness;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
 #[cfg(feature = "transport")]
+pub mod thermometer;
 pub mod transport;
 mod wave;
+pub mod weight_scale;

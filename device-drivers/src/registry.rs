@@ -1,10 +1,18 @@
 //! The driver table: one row a driver, standard first. `kit-agent drivers` prints it.
 
 use crate::driver::Driver;
-use crate::{ecg_ads1298, oximeter_nonin, pulse_oximeter};
+use crate::{blood_pressure, ecg_ads1298, heart_rate, oximeter_nonin, pulse_oximeter, thermometer, weight_scale};
 
 /// Every driver.
-pub const DRIVERS: &[Driver] = &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, ecg_ads1298::DRIVER];
+pub const DRIVERS: &[Driver] = &[
+    thermometer::DRIVER,
+    pulse_oximeter::DRIVER,
+    blood_pressure::DRIVER,
+    heart_rate::DRIVER,
+    weight_scale::DRIVER,
+    oximeter_nonin::DRIVER,
+    ecg_ads1298::DRIVER,
+];
 
 /// The driver of that name.
 #[must_use]

@@ -25,6 +25,36 @@ impl Mdc {
     pub const DIASTOLIC: Self = Self(150_022);
     /// Mean arterial pressure.
     pub const MEAN_ARTERIAL_PRESSURE: Self = Self(150_023);
+    /// Pressure in a cuff while it measures.
+    pub const CUFF_PRESSURE: Self = Self(150_300);
+    /// Body temperature, no site said.
+    pub const BODY_TEMPERATURE: Self = Self(150_364);
+    /// Weight.
+    pub const WEIGHT: Self = Self(188_736);
+    /// Height.
+    pub const HEIGHT: Self = Self(188_740);
+    /// Body mass index.
+    pub const BMI: Self = Self(188_752);
+    /// Body fat, as a fraction of the weight.
+    pub const BODY_FAT: Self = Self(188_748);
+    /// Body mass without fat.
+    pub const FAT_FREE_MASS: Self = Self(188_756);
+    /// Body mass without fat and bone.
+    pub const SOFT_LEAN_MASS: Self = Self(188_760);
+    /// Body water.
+    pub const BODY_WATER: Self = Self(188_764);
+    /// Basal metabolism.
+    pub const BASAL_METABOLISM: Self = Self(188_768);
+    /// Muscle, as a fraction of the weight.
+    pub const MUSCLE: Self = Self(188_772);
+    /// Mass of muscle.
+    pub const MUSCLE_MASS: Self = Self(188_776);
+    /// Impedance of the body.
+    pub const BODY_IMPEDANCE: Self = Self(188_780);
+    /// Heart rate, beat to beat.
+    pub const HEART_RATE: Self = Self(147_842);
+    /// RR interval.
+    pub const RR_INTERVAL: Self = Self(147_240);
     /// ECG lead I.
     pub const ECG_I: Self = Self(131_329);
     /// ECG lead II.
@@ -132,9 +162,22 @@ pub const TERMS: &[Term] = &[
     row(188_432, "finger-temperature", "MDC_TEMP_FINGER", &["8310-5"], &["Cel", "[degF]"]),
     row(188_452, "axillary-temperature", "MDC_TEMP_AXILLA", &["8310-5"], &["Cel", "[degF]"]),
     row(188_420, "rectal-temperature", "MDC_TEMP_RECT", &["8310-5"], &["Cel", "[degF]"]),
+    // Toe, gut, cuff and body composition: ISO/IEEE 11073-10408, -10407 and -10420, as Antidote dbb2742, OpenICE 1ae7f72 and
+    // the nomenclature of Lamprey Networks list them.
+    row(188_448, "toe-temperature", "MDC_TEMP_TOE", &["8310-5"], &["Cel", "[degF]"]),
+    row(188_456, "gastro-intestinal-temperature", "MDC_TEMP_GIT", &["8310-5"], &["Cel", "[degF]"]),
+    row(150_300, "cuff-pressure", "MDC_PRESS_CUFF", &[], &["mm[Hg]", "kPa"]),
     row(188_736, "weight", "MDC_MASS_BODY_ACTUAL", &["29463-7"], &["kg", "[lb_av]"]),
-    row(188_740, "height", "MDC_LEN_BODY_ACTUAL", &["8302-2"], &["cm"]),
+    row(188_740, "height", "MDC_LEN_BODY_ACTUAL", &["8302-2"], &["cm", "m", "[in_i]"]),
     row(188_752, "bmi", "MDC_RATIO_MASS_BODY_LEN_SQ", &["39156-5"], &["kg/m2"]),
+    row(188_748, "body-fat", "MDC_BODY_FAT", &[], &["%"]),
+    row(188_756, "fat-free-mass", "MDC_MASS_BODY_FAT_FREE", &[], &["kg", "[lb_av]"]),
+    row(188_760, "soft-lean-mass", "MDC_MASS_BODY_SOFT_LEAN", &[], &["kg", "[lb_av]"]),
+    row(188_764, "body-water", "MDC_BODY_WATER", &[], &["kg", "[lb_av]"]),
+    row(188_768, "basal-metabolism", "MDC_BASAL_METABOLISM", &[], &["kJ"]),
+    row(188_772, "muscle", "MDC_BODY_MUSCLE", &[], &["%"]),
+    row(188_776, "muscle-mass", "MDC_MASS_BODY_MUSCLE", &[], &["kg", "[lb_av]"]),
+    row(188_780, "body-impedance", "MDC_BODY_ELECTRICAL_IMPEDANCE", &[], &["Ohm"]),
     // Glucose: the LOINC code depends on the unit, 2339-0 for mg/dL and 15074-8 for mmol/L; units are never converted.
     row(160_184, "glucose-capillary-whole-blood", "MDC_CONC_GLU_CAPILLARY_WHOLEBLOOD", &["2339-0", "15074-8"], GLUCOSE),
     row(160_188, "glucose-capillary-plasma", "MDC_CONC_GLU_CAPILLARY_PLASMA", &["41653-7"], GLUCOSE),

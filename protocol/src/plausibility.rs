@@ -47,6 +47,7 @@ pub const RANGES: &[Range] = &[
     range(188_424, "Cel", n(20), n(45)),
     range(188_428, "Cel", n(20), n(45)),
     range(188_452, "Cel", n(20), n(45)),
+    range(188_456, "Cel", n(20), n(45)),
     // Finger, toe and skin may be much colder than the body.
     range(188_432, "Cel", n(5), n(45)),
     range(188_448, "Cel", n(5), n(45)),
@@ -84,6 +85,8 @@ const CONVERSIONS: &[Conversion] = &[
     conversion("[degF]", "Cel", n(1), Decimal::new(18, -1), 32),
     conversion("[lb_av]", "kg", Decimal::new(45_359_237, -8), n(1), 0),
     conversion("mmol/L", "mg/dL", Decimal::new(180_156, -4), n(1), 0),
+    conversion("m", "cm", n(100), n(1), 0),
+    conversion("[in_i]", "cm", Decimal::new(254, -2), n(1), 0),
     conversion("L/min", "L/s", n(1), n(60), 0),
     conversion("cL/s", "L/s", n(1), n(100), 0),
 ];
@@ -245,6 +248,8 @@ mod tests {
             ("weight", "kg", "0.30", "650", "0.29", "651"),
             ("weight", "[lb_av]", "0.67", "1433", "0.66", "1433.1"),
             ("height", "cm", "25", "275", "24", "276"),
+            ("height", "m", "0.250", "2.750", "0.249", "2.751"),
+            ("height", "[in_i]", "9.9", "108.2", "9.8", "108.3"),
             ("glucose-capillary-plasma", "mg/dL", "1", "3000", "0", "3001"),
             ("glucose-capillary-plasma", "mmol/L", "0.06", "166.5", "0.05", "166.6"),
             ("respiratory-rate", "/min", "1", "150", "0", "151"),

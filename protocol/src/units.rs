@@ -4,7 +4,7 @@ use crate::nomenclature::Mdc;
 
 /// One unit under both its names.
 ///
-/// Shape: MDC (partition 4) · UCUM. Source: ISO/IEEE 11073-10101 units of measurement; L/s and uV by its prefix rule (a
+/// Shape: MDC (partition 4) · UCUM. Source: ISO/IEEE 11073-10101 units of measurement; L/s, uV and kJ by its prefix rule (a
 /// decimal prefix adds to the base unit's term: k 3, h 2, c 17, m 18, µ 19).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
@@ -33,6 +33,10 @@ pub const UNITS: &[Unit] = &[
     unit(263_904, "[lb_av]"),
     unit(264_096, "kg/m2"),
     unit(263_441, "cm"),
+    unit(263_424, "m"),
+    unit(263_520, "[in_i]"),
+    unit(266_115, "kJ"),
+    unit(266_432, "Ohm"),
     unit(264_274, "mg/dL"),
     unit(266_866, "mmol/L"),
     unit(263_744, "L"),

@@ -1,5 +1,8 @@
 //! One characteristic by itself, with its fields as the standard names them.
 
+#[path = "vitals.rs"]
+mod vitals;
+
 use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::gatt::plx_continuous::{PlxContinuousMeasurement, Spo2PulseRate};
 use kit_protocol::gatt::plx_features::{PlxFeatures, SupportedFeatures};
@@ -19,17 +22,43 @@ use crate::driver::bluetooth;
 type Decoder = fn(&[u8]) -> Result<Value, DecodeError>;
 
 /// Every characteristic that is decoded by itself.
-const DECODERS: [(u16, Decoder); 5] = [
+const DECODERS: &[(u16, Decoder)] = &[
+    (0x181b, vitals::advertised_composition),
+    (0x181d, vitals::advertised_weight),
+    (0x2a00, vitals::text),
     (0x2a08, |octets| DateTime::decode(octets).map(|time| date_time(&time))),
+    (0x2a19, vitals::battery_level),
+    (0x2a1c, vitals::temperature),
+    (0x2a1d, vitals::temperature_type),
+    (0x2a1e, vitals::temperature),
+    (0x2a21, vitals::measurement_interval),
+    (0x2a23, vitals::system_id),
+    (0x2a24, vitals::text),
+    (0x2a25, vitals::text),
+    (0x2a26, vitals::text),
+    (0x2a27, vitals::text),
+    (0x2a28, vitals::text),
+    (0x2a29, vitals::text),
+    (0x2a2b, vitals::current_time),
+    (0x2a35, vitals::blood_pressure),
+    (0x2a36, vitals::cuff_pressure),
+    (0x2a37, vitals::heart_rate),
+    (0x2a38, vitals::body_sensor_location),
+    (0x2a49, vitals::blood_pressure_feature),
+    (0x2a50, vitals::pnp_id),
     (0x2a52, control_point),
     (0x2a5e, |octets| PlxSpotCheckMeasurement::decode(octets).map(|m| spot_check(&m))),
     (0x2a5f, |octets| PlxContinuousMeasurement::decode(octets).map(|m| continuous(&m))),
     (0x2a60, |octets| PlxFeatures::decode(octets).map(|features| plx_features(&features))),
+    (0x2a9b, vitals::body_composition_feature),
+    (0x2a9c, vitals::body_composition),
+    (0x2a9d, vitals::weight),
+    (0x2a9e, vitals::weight_scale_feature),
 ];
 
 /// The decoder of a characteristic; `None` where the project has none.
 pub(super) fn decoder(characteristic: Uuid) -> Option<Decoder> {
-    DECODERS.into_iter().find(|(number, _)| bluetooth(*number) == characteristic).map(|(_, decoder)| decoder)
+    DECODERS.iter().find(|(number, _)| bluetooth(*number) == characteristic).map(|(_, decoder)| *decoder)
 }
 
 /// Every characteristic that is decoded by itself.
@@ -39,7 +68,7 @@ pub(super) fn all() -> impl Iterator<Item = Uuid> {
 
 /// The numbers of all that are decoded, for the message of wrong use.
 pub(super) fn known() -> String {
-    DECODERS.map(|(number, _)| format!("{number:04x}")).join(", ")
+    DECODERS.iter().map(|(number, _)| format!("{number:04x}")).collect::<Vec<_>>().join(", ")
 }
 
 fn spot_check(m: &PlxSpotCheckMeasurement) -> Value {

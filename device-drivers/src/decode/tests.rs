@@ -108,6 +108,99 @@ fn a_characteristic_by_itself_has_its_fields() {
 }
 
 #[test]
+fn a_blood_pressure_keeps_its_parts_together() {
+    let lines = lines(Some("blood-pressure"), Some("2a35"), &["167c0056006100e807060f11111b33000400", "1467003f004d0040000000"]);
+    let reading = r#"{"reading":{"kind":"blood-pressure","driver":"blood-pressure","device":null,"values":[{"code":150021,"name":"systolic","value":"124","unit":"mm[Hg]"},{"code":150022,"name":"diastolic","value":"86","unit":"mm[Hg]"},{"code":150023,"name":"mean-arterial-pressure","value":"97","unit":"mm[Hg]"},{"code":149546,"name":"pulse-rate-cuff","value":"51","unit":"/min"}],"device_time":"2024-06-15T17:17:27","record":null,"user":null,"status":["irregular-pulse"],"key":null,"assignment":null,"received":null,"recording":null}}"#;
+    assert_eq!(lines[0], reading);
+    assert!(lines[1].contains(r#""value":"103""#) && lines[1].contains(r#""device_time":null"#));
+    assert_eq!(lines.len(), 2);
+}
+
+/// Vectors B08–B11: Beurer BM85, blood-pressure-monitor-fl 17aba3d.
+#[test]
+fn a_cuff_that_departs_is_refused_by_the_standard_and_read_where_its_model_is_named() {
+    for (hex, value, user) in [
+        ("566a0047000000ea07080b121f00003f000000", "63", 0),
+        ("56710049000000ea07080b1438000041010000", "65", 1),
+        ("56770046000000ea07080b1439000057010040", "87", 1),
+        ("56760050000000ea07080b141b00003c000004", "60", 0),
+    ] {
+        assert!(lines(Some("blood-pressure"), Some("2a35"), &[hex])[0].starts_with(r#"{"refused":{"reason":"undecodable""#));
+        let input = Input::Notifications(vec![octets(hex)]);
+        let options = Options { model: Some("BM85".into()), ..Options::default() };
+        let decoded = decode(registry::find("blood-pressure"), Some(bluetooth(0x2a35)), &input, &options).unwrap();
+        let line = decoded.lines[0].to_json();
+        assert!(line.contains(&format!(r#""name":"pulse-rate-cuff","value":"{value}""#)), "{line}");
+        assert!(line.contains(r#""name":"mean-arterial-pressure","value":null,"absent":"not-available""#), "{line}");
+        assert!(line.contains(&format!(r#""user":{user}"#)), "{line}");
+    }
+}
+
+#[test]
+fn what_has_nothing_in_it_is_no_reading() {
+    for (driver, characteristic, hex) in [
+        ("blood-pressure", "2a35", "16ff07ff07ff07e80706170e230aff070000"),
+        ("weight-scale", "2a9d", "00ffff"),
+        ("weight-scale", "2a9c", "0000ffff"),
+        ("thermometer", "2a1c", "00ffff7f00"),
+    ] {
+        let lines = lines(Some(driver), Some(characteristic), &[hex]);
+        assert!(lines.len() == 1 && lines[0].contains("the measurement failed"), "{lines:?}");
+    }
+    assert!(lines(Some("heart-rate"), None, &["0000"]).is_empty());
+    assert!(lines(Some("thermometer"), Some("2a1e"), &["04530d00fe09"]).is_empty(), "an intermediate one is never a reading");
+}
+
+#[test]
+fn temperatures_weights_and_heart_rates_have_their_codes_and_digits() {
+    let ear = &lines(Some("thermometer"), Some("2a1c"), &["04530d00fe09"])[0];
+    assert!(ear.contains(r#"{"code":150392,"name":"tympanic-temperature","value":"34.11","unit":"Cel"}"#), "{ear}");
+    let weight = &lines(Some("weight-scale"), Some("2a9d"), &["0eb036e8070b1d17083902e6006b06"])[0];
+    assert!(weight.contains(r#"{"code":188736,"name":"weight","value":"70.000","unit":"kg"}"#), "{weight}");
+    assert!(weight.contains(r#""name":"height","value":"1.643","unit":"m""#) && weight.contains(r#""user":2"#), "{weight}");
+    let rate = &lines(Some("heart-rate"), None, &["1e5532002100"])[0];
+    assert!(rate.contains(r#""name":"heart-rate","value":"85""#), "{rate}");
+    assert!(rate.contains(r#""name":"rr-interval","value":"32.2265625","unit":"ms""#), "{rate}");
+    let cuff = &lines(Some("blood-pressure"), Some("2a36"), &["156ff0000000003c001200"])[0];
+    assert!(cuff.contains(r#""kind":"cuff-pressure""#) && cuff.contains(r#""value":"11.1","unit":"kPa""#), "{cuff}");
+}
+
+/// Vectors S01, S03, S05: theengs/decoder d6fdd20.
+#[test]
+fn an_advertised_weight_is_a_reading_once_it_is_steady_and_while_it_is_there() {
+    let weight =
+        lines(Some("weight-scale"), Some("181d"), &["223e30e607020e10293a", "223e30e607020e10293a", "a22044b20701010a1a15"]);
+    assert!(weight.len() == 1 && weight[0].contains(r#""value":"61.750","unit":"kg""#), "{weight:?}");
+    assert!(lines(Some("weight-scale"), Some("181b"), &["0204b207010112101a0000a852"]).is_empty());
+    let both = lines(Some("weight-scale"), Some("181b"), &["0224e807060f0a1e000000b036", "0226e807060f0a1e00fe01b036"]);
+    assert!(both.len() == 1 && both[0].contains(r#""name":"body-impedance","value":"510","unit":"Ohm""#), "{both:?}");
+}
+
+#[test]
+fn the_characteristics_of_vital_signs_have_their_fields() {
+    let one = |characteristic, hex| lines(None, Some(characteristic), &[hex]).remove(0);
+    assert_eq!(
+        one("2a35", "1e8a00580078000000041114293b3c00012700"),
+        r#"{"measurement":{"diastolic":"88","mean_arterial_pressure":"120","measurement_status":["body-movement","cuff-too-loose","irregular-pulse","improper-measurement-position"],"pulse_rate":"60","systolic":"138","time_stamp":"0000-04-17T20:41:59","unit":"mm[Hg]","user_id":1}}"#
+    );
+    assert!(one("2a36", "00d7f000000000").contains(r#""current_cuff_pressure":"21.5""#));
+    assert!(
+        one("2a1c", "06b00e00fedc070c050b321b04")
+            .contains(r#""temperature":"37.60","temperature_type":"finger","time_stamp":"2012-12-05T11:50:27""#)
+    );
+    assert!(one("2a37", "1f0101320101000201ffff").contains(r#""rr_intervals":[1,258,65535]"#));
+    assert!(one("2a9d", "00ffff").contains(r#""weight":null,"weight_absent":"not-available""#));
+    assert!(one("2a9c", "0102dc00ac13").contains(r#""impedance":"503.6""#));
+    assert!(one("2a2b", "e807060f11111b068002").contains(r#""day_of_week":6"#));
+    assert_eq!(one("2a19", "09"), r#"{"measurement":{"battery_level":9,"low":true}}"#);
+    assert_eq!(one("2a29", "426575726572"), r#"{"measurement":{"text":"Beurer"}}"#);
+    assert!(one("181d", "a22044b20701010a1a15").contains(r#""load_removed":true"#));
+    for refused in [("2a35", "03020304050607"), ("2a37", "170101"), ("2a9d", "00b0"), ("2a19", "65"), ("2a29", "ff")] {
+        assert!(one(refused.0, refused.1).starts_with(r#"{"refused""#), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_question_that_makes_no_sense_says_so() {
     let input = Input::Notifications(vec![vec![0]]);
     let ask = |driver: Option<&str>, characteristic: Option<u16>| {
@@ -117,7 +210,7 @@ fn a_question_that_makes_no_sense_says_so() {
     assert_eq!(ask(None, None), WrongUse::NothingNamed);
     assert_eq!(ask(Some("pulse-oximeter"), None), WrongUse::WhichCharacteristic("pulse-oximeter"));
     assert_eq!(ask(Some("ecg-ads1298"), Some(0x2a5e)), WrongUse::NoCharacteristics("ecg-ads1298"));
-    assert!(matches!(ask(None, Some(0x2a19)), WrongUse::UnknownCharacteristic(..)));
+    assert!(matches!(ask(None, Some(0x2a99)), WrongUse::UnknownCharacteristic(..)));
     assert_eq!(parse_characteristic("2a5"), None);
 }
 
@@ -184,11 +277,12 @@ proptest::proptest! {
     #[test]
     fn no_input_panics(stream in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
         for driver in registry::DRIVERS {
-            for characteristic in [None, Some(bluetooth(0x2a5e)), Some(bluetooth(0x2a5f))] {
+            for characteristic in [None, Some(0x2a5e), Some(0x2a5f), Some(0x2a35), Some(0x2a1c), Some(0x2a37), Some(0x2a9d), Some(0x181b)] {
+                let characteristic = characteristic.map(bluetooth);
                 let _ = decode(Some(driver), characteristic, &Input::Stream(stream.clone()), &Options::default());
             }
         }
-        for characteristic in [0x2a08, 0x2a52, 0x2a5e, 0x2a5f, 0x2a60] {
+        for characteristic in (0x2a00..0x2aff).chain([0x181b, 0x181d]) {
             let _ = decode(None, Some(bluetooth(characteristic)), &Input::Stream(stream.clone()), &Options::default());
         }
     }

@@ -1,5 +1,6 @@
 //! Current Time (0x2A2B): a device's clock, as it is read and set.
 
+use super::bit_terms;
 use super::date_time::DateTime;
 use crate::reader::{DecodeError, Reader};
 
@@ -38,7 +39,7 @@ impl AdjustReason {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = &'static str> {
-        Self::TERMS.into_iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, term)| term)
+        bit_terms(self.0.into(), Self::TERMS)
     }
 }
 

@@ -1,18 +1,33 @@
 //! One file per GATT characteristic.
 //!
 //! One policy for octets behind the last known field: they are refused ([`DecodeError::Trailing`]), since a device that
-//! departs from the standard shows itself that way, unless a reserved flag is set, which may announce them.
+//! departs from the standard shows itself that way, unless a reserved flag is set, which may announce them. A blood pressure
+//! refuses them even then: a cuff is known that sets a reserved flag and sends its pulse the wrong way round.
 //!
 //! [`DecodeError::Trailing`]: crate::reader::DecodeError::Trailing
 
 pub mod battery_level;
+pub mod blood_pressure;
+pub mod body_composition;
 pub mod current_time;
 pub mod date_time;
+pub mod device_information;
+pub mod heart_rate;
+pub mod mi_scale;
 pub mod plx_continuous;
 pub mod plx_features;
 pub mod plx_spot_check;
 pub mod plx_status;
 pub mod racp;
+pub mod temperature;
+pub mod weight;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vitals_tests;
+
+/// The terms of the bits that are set, lowest first.
+fn bit_terms<const N: usize>(bits: u32, terms: [&'static str; N]) -> impl Iterator<Item = &'static str> {
+    terms.into_iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| term)
+}
