@@ -11,5 +11,6 @@ mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
+pub mod spirometer_flow;
 pub mod transport;
 mod wave;

@@ -47,7 +47,8 @@ const INTERVAL: f64 = 0.002;
 
 /// The waveforms' folder, if the data is there; says by name which test goes without.
 fn folder(test: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("KIT_DATA").map(|data| PathBuf::from(data).join("ats-waveforms")).filter(|folder| folder.is_dir());
+    let folder =
+        std::env::var_os("KIT_DATA").map(|data| PathBuf::from(data).join("ats-waveforms")).filter(|folder| folder.is_dir());
     if folder.is_none() {
         harness::skip::skipped("KIT_DATA", test);
     }
@@ -80,5 +81,8 @@ fn the_ats_waveforms_have_their_published_figures() {
         assert!(fef <= 0.02 && fef25_75 <= 0.02, "waveform {}: FEF {m:?}", w.number);
         worst = std::array::from_fn(|at| worst[at].max(away[at].abs()));
     }
-    println!("worst: PEF {:.4} L/s, FEV1 {:.4} L, BEV {:.4} L, FVC {:.4} L, FEF25-75 {:.4} L/s", worst[0], worst[1], worst[2], worst[3], worst[4]);
+    println!(
+        "worst: PEF {:.4} L/s, FEV1 {:.4} L, BEV {:.4} L, FVC {:.4} L, FEF25-75 {:.4} L/s",
+        worst[0], worst[1], worst[2], worst[3], worst[4]
+    );
 }

@@ -235,7 +235,7 @@ impl Smoothed {
     fn coughs(&self, pef: f64, until: f64) -> bool {
         let rise = (COUGH_RISE * pef).max(COUGH_RISE_MIN);
         let mut least = f64::INFINITY;
-        let mut first_second = self.means.iter().enumerate().take_while(|(at, _)| self.time(*at) <= until);
+        let first_second = self.means.iter().enumerate().take_while(|(at, _)| self.time(*at) <= until);
         first_second.map(|(_, mean)| *mean).any(|mean| {
             least = least.min(mean);
             mean - least >= rise

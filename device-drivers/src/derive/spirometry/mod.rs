@@ -21,7 +21,7 @@ mod signal;
 pub use grade::Grade;
 pub use manoeuvre::{Fault, Manoeuvre, manoeuvres};
 pub use report::{manoeuvre_reading, session_reading};
-pub use session::{Best, Judged, Session, Subject, Summary, Verdict};
+pub use session::{Best, Judged, MANOEUVRES_MAX, Session, Subject, Summary, Verdict};
 pub use signal::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN, SAMPLES_MAX, Signal, SignalError};
 
 #[cfg(test)]

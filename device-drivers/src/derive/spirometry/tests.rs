@@ -14,8 +14,8 @@ struct Flow(Vec<f64>);
 
 impl Flow {
     fn then(mut self, seconds: f64, shape: impl Fn(f64) -> f64) -> Self {
-        let count = super::signal::samples(seconds, INTERVAL);
-        self.0.extend((0..count).map(|at| shape(super::signal::seconds(at, INTERVAL))));
+        let count = signal::samples(seconds, INTERVAL);
+        self.0.extend((0..count).map(|at| shape(signal::seconds(at, INTERVAL))));
         self
     }
 
@@ -87,7 +87,7 @@ fn the_interval_does_not_matter() {
     let m = whole.only();
     for every in [2, 5] {
         let sparse: Vec<f64> = whole.0.iter().step_by(every).copied().collect();
-        let interval = INTERVAL * super::signal::seconds(every, 1.0);
+        let interval = INTERVAL * signal::seconds(every, 1.0);
         let found = manoeuvres(&Signal::from_flow(&sparse, interval).unwrap());
         near(found[0].fvc, m.fvc, 0.01);
         near(found[0].fev1.unwrap(), m.fev1.unwrap(), 0.02);
@@ -332,7 +332,7 @@ fn a_session_of_unusable_blows_gives_no_values_and_grade_f() {
 fn a_session_has_an_end() {
     let (mut session, blow) = (Session::default(), good().only());
     let taken = (0..100).filter(|_| session.add(blow.clone()).is_some()).count();
-    assert_eq!(taken, super::session::MANOEUVRES_MAX);
+    assert_eq!(taken, MANOEUVRES_MAX);
 }
 
 #[test]
