@@ -4,6 +4,7 @@
 //! serial streams at the pace of the line. What would be refused on the kit is refused here, with its detail.
 
 mod characteristic;
+mod flow;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +30,13 @@ pub enum Input {
     Notifications(Vec<Vec<u8>>),
     /// What a serial port or a file gives.
     Stream(Vec<u8>),
+    /// Flow over time as text, for `spirometer-flow`: L/s, one value a line, positive as the patient breathes out.
+    Flow {
+        /// The lines.
+        text: String,
+        /// Between two values.
+        interval: Duration,
+    },
 }
 
 /// How it is decoded.
@@ -88,6 +96,12 @@ pub enum WrongUse {
     /// No decoder for it.
     #[error("no decoder for characteristic {0}; known are {1}")]
     UnknownCharacteristic(Uuid, String),
+    /// A flow, and a driver that is none of a flow spirometer.
+    #[error("only driver spirometer-flow reads a flow")]
+    NoFlow,
+    /// A flow, and no engine.
+    #[error("this build computes nothing of a flow: it leaves the feature `derive` out")]
+    NoEngine,
     /// A characteristic with a serial driver.
     #[error("driver {0} is not met by Bluetooth: it has no characteristics")]
     NoCharacteristics(&'static str),
@@ -115,6 +129,9 @@ pub fn decode(
     input: &Input,
     options: &Options,
 ) -> Result<Decoded, WrongUse> {
+    if let Input::Flow { text, interval } = input {
+        return flow::decode(driver, characteristic, text, *interval);
+    }
     match (driver, characteristic) {
         (None, None) => Err(WrongUse::NothingNamed),
         (None, Some(characteristic)) => decode_characteristic(characteristic, input),
@@ -169,6 +186,7 @@ fn joined(input: &Input) -> Vec<u8> {
     match input {
         Input::Notifications(values) => values.concat(),
         Input::Stream(octets) => octets.clone(),
+        Input::Flow { text, .. } => text.clone().into_bytes(),
     }
 }
 
@@ -176,6 +194,7 @@ fn one_by_one(input: &Input) -> Vec<&[u8]> {
     match input {
         Input::Notifications(values) => values.iter().map(Vec::as_slice).collect(),
         Input::Stream(octets) => vec![octets],
+        Input::Flow { text, .. } => vec![text.as_bytes()],
     }
 }
 

@@ -4,6 +4,8 @@
 
 pub mod blood_pressure;
 pub mod decode;
+#[cfg(feature = "derive")]
+pub mod derive;
 pub mod driver;
 pub mod ecg_ads1298;
 pub mod exercise;
@@ -16,6 +18,7 @@ pub mod pulse_oximeter;
 pub mod registry;
 #[cfg(feature = "transport")]
 pub mod thermometer;
+pub mod spirometer_flow;
 pub mod transport;
 mod wave;
 pub mod weight_scale;

@@ -2,6 +2,7 @@
 
 use crate::driver::Driver;
 use crate::{blood_pressure, ecg_ads1298, heart_rate, oximeter_nonin, pulse_oximeter, thermometer, weight_scale};
+use crate::{ecg_ads1298, oximeter_nonin, pulse_oximeter, spirometer_flow};
 
 /// Every driver.
 pub const DRIVERS: &[Driver] = &[
@@ -13,6 +14,7 @@ pub const DRIVERS: &[Driver] = &[
     oximeter_nonin::DRIVER,
     ecg_ads1298::DRIVER,
 ];
+pub const DRIVERS: &[Driver] = &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, spirometer_flow::DRIVER, ecg_ads1298::DRIVER];
 
 /// The driver of that name.
 #[must_use]

@@ -12,6 +12,7 @@ pub mod devices;
 pub mod faults;
 pub mod firmware;
 pub mod link;
+pub mod lungs;
 pub mod noise;
 pub mod parts;
 pub mod patient;

@@ -88,6 +88,11 @@ impl<'a> Reader<'a> {
         self.array(field).map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
     }
 
+    /// Three octets, two's complement.
+    pub fn i24(&mut self, field: &'static str) -> Result<i32, DecodeError> {
+        self.array(field).map(|[a, b, c]| i32::from_le_bytes([0, a, b, c]) >> 8)
+    }
+
     /// Three octets, big-endian, two's complement.
     pub fn i24_be(&mut self, field: &'static str) -> Result<i32, DecodeError> {
         self.array(field).map(|[a, b, c]| i32::from_be_bytes([a, b, c, 0]) >> 8)

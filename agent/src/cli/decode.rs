@@ -23,11 +23,17 @@ pub(super) struct Decode {
     #[arg(long, value_parser = characteristic)]
     characteristic: Option<Uuid>,
     /// Octets in hexadecimal; repeat it for several notifications.
-    #[arg(long, required_unless_present = "file", conflicts_with = "file", value_parser = octets)]
+    #[arg(long, required_unless_present_any = ["file", "flow"], conflicts_with = "file", value_parser = octets)]
     hex: Vec<Hex>,
     /// A file of octets, as the device sent them.
     #[arg(long)]
     file: Option<PathBuf>,
+    /// A file of flow for spirometer-flow: L/s, one value a line, positive as the patient breathes out.
+    #[arg(long, requires = "interval_ms", conflicts_with_all = ["hex", "file"])]
+    flow: Option<PathBuf>,
+    /// Milliseconds between two values of `--flow`.
+    #[arg(long, requires = "flow", value_parser = interval)]
+    interval_ms: Option<Duration>,
     /// Samples per second, where the octets do not say.
     #[arg(long)]
     rate: Option<u16>,
@@ -56,6 +62,14 @@ fn driver(name: &str) -> Result<&'static Driver, String> {
 
 fn characteristic(text: &str) -> Result<Uuid, String> {
     decode::parse_characteristic(text).ok_or_else(|| "expected a UUID, such as 2a5e".into())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let expected = || "expected milliseconds, 0.2 to 100, such as 2".to_string();
+    let milliseconds: f64 = text.parse().map_err(|_| expected())?;
+    let interval = Duration::try_from_secs_f64(milliseconds / 1_000.0).map_err(|_| expected())?;
+    let allowed = Duration::from_micros(200)..=Duration::from_millis(100);
+    allowed.contains(&interval).then_some(interval).ok_or_else(expected)
 }
 
 /// Pairs of hexadecimal digits; blanks, colons and dashes between them are passed over.
@@ -91,13 +105,18 @@ impl Decode {
     }
 
     fn input(&self) -> Result<Input, Failure> {
+        let unreadable =
+            |file: &Path, error: std::io::Error| Failure::WrongUse(format!("{}: cannot be read: {error}", file.display()));
+        if let (Some(file), Some(interval)) = (&self.flow, self.interval_ms) {
+            let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, error))?;
+            return Ok(Input::Flow { text, interval });
+        }
         let Some(file) = &self.file else {
             let serial = self.characteristic.is_none() && self.driver.is_some_and(|driver| driver.port().is_some());
             let values: Vec<Vec<u8>> = self.hex.iter().map(|hex| hex.0.clone()).collect();
             return Ok(if serial { Input::Stream(values.concat()) } else { Input::Notifications(values) });
         };
-        let octets =
-            std::fs::read(file).map_err(|error| Failure::WrongUse(format!("{}: cannot be read: {error}", file.display())))?;
+        let octets = std::fs::read(file).map_err(|error| unreadable(file, error))?;
         Ok(Input::Stream(octets))
     }
 }
@@ -132,6 +151,15 @@ mod tests {
         assert_eq!(octets("0f AC-f3:be").unwrap().0, [0x0f, 0xac, 0xf3, 0xbe]);
         for wrong in ["", "0", "0g", "0x0f"] {
             assert!(octets(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_in_milliseconds_and_within_what_a_spirometer_samples_at() {
+        assert_eq!(interval("2"), Ok(Duration::from_millis(2)));
+        assert_eq!(interval("2.5"), Ok(Duration::from_micros(2_500)));
+        for wrong in ["", "2ms", "0", "-2", "nan", "inf", "1000", "1e300"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
         }
     }
 

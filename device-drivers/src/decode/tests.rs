@@ -287,3 +287,49 @@ proptest::proptest! {
         }
     }
 }
+
+#[cfg(feature = "derive")]
+#[test]
+fn a_flow_is_a_reading_of_its_figures() {
+    let blow = (0..2_500).map(|index| {
+        let t = f64::from(index) * 0.002;
+        if t < 0.08 { 8.0 * t / 0.08 } else { 8.0 * (-(t - 0.08) / 0.5).exp() }
+    });
+    let text: String = blow.map(|flow| format!("  {flow:.3}\r\n")).collect();
+    let decode_flow = |text: String| {
+        let input = Input::Flow { text, interval: Duration::from_millis(2) };
+        decode(registry::find("spirometer-flow"), None, &input, &Options::default()).unwrap().lines
+    };
+    let lines = decode_flow(text.clone());
+    assert_eq!(lines.len(), 1);
+    let json = lines[0].to_json();
+    for value in [
+        r#"{"code":188928,"name":"fvc","value":"4.320","unit":"L"}"#,
+        r#"{"code":152584,"name":"pef","value":"8.000","unit":"L/s"}"#,
+        r#"{"code":188948,"name":"fev1-fvc","value":"86.4","unit":"%"}"#,
+        r#"{"code":189020,"name":"back-extrapolated-volume","value":"0.080","unit":"L"}"#,
+        r#""status":["fev1-acceptable","fvc-acceptable"]"#,
+    ] {
+        assert!(json.contains(value), "{value} in {json}");
+    }
+    let twice = decode_flow(format!("{text}{}{text}", "0\n".repeat(2_500)));
+    assert_eq!(twice.len(), 3);
+    assert!(twice[2].to_json().contains(r#""status":["best-of-session","grade-fev1-b","grade-fvc-b"]"#));
+    for (wrong, why) in [
+        ("0.1\nx\n", "line 2 is no number"),
+        ("", "fewer than two samples"),
+        ("0\n0\n0\n", "no forced expiration"),
+        ("0\n651.6\n", "beyond what a person can breathe"),
+    ] {
+        let lines = decode_flow(wrong.into());
+        assert!(matches!(&lines[..], [Line::Refused(refused)] if refused.detail.contains(why)), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_flow_is_wrong_use_for_any_other_driver() {
+    let input = Input::Flow { text: "0\n".into(), interval: Duration::from_millis(2) };
+    for driver in [None, registry::find("oximeter-nonin")] {
+        assert!(matches!(decode(driver, None, &input, &Options::default()), Err(WrongUse::NoFlow)));
+    }
+}

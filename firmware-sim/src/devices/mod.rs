@@ -3,6 +3,7 @@
 pub mod ecg_ads1298;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
+pub mod spirometer_flow;
 
 mod finger;
 
@@ -40,7 +41,7 @@ pub struct Device {
 }
 
 /// Every device that can be simulated.
-pub const DEVICES: [Device; 3] = [
+pub const DEVICES: [Device; 4] = [
     Device {
         name: "ecg-ads1298",
         driver: "ecg-ads1298",
@@ -61,6 +62,13 @@ pub const DEVICES: [Device; 3] = [
         connection: Connection::Gatt(|seed, scenario, truth| Box::new(pulse_oximeter::Oximeter::new(seed, scenario, truth))),
         protocol: "Pulse Oximeter Service 0x1822",
         parts: "MAX30102",
+    },
+    Device {
+        name: "spirometer-flow",
+        driver: "spirometer-flow",
+        connection: Connection::Serial(|seed, scenario| Box::new(spirometer_flow::Spirometer::new(seed, scenario))),
+        protocol: "flow frames, 2 ms",
+        parts: "SDP800-500Pa",
     },
 ];
 

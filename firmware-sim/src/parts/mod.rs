@@ -5,6 +5,7 @@
 
 pub mod ads1298;
 pub mod max30102;
+pub mod sdp8xx;
 pub mod uart;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,3 +6,4 @@
 pub mod ads1298;
 pub mod framer;
 pub mod nonin_df2;
+pub mod spirometer_flow;
