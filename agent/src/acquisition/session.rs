@@ -9,9 +9,10 @@ use device_drivers::transport::{Link, LinkEvent, Occurrence};
 use kit_protocol::uplink::wire::record::Content;
 use tokio::sync::watch;
 
-use super::recorder::{Answer, Filing, Recorder, Surroundings};
+use super::recorder::{Answer, Filing, NOT_THE_PATIENT, Recorder, Surroundings};
 use super::roster::Roster;
 use crate::clock::Clock;
+use crate::identity::memories::Memories;
 use crate::store::outbox::StoreError;
 use crate::store::thread::{Draft, StoreHandle};
 
@@ -45,6 +46,10 @@ pub struct Surface<'a> {
     pub roster: &'a Roster,
     /// Its place there.
     pub at: usize,
+    /// Where it is kept what is known of the device's memory.
+    pub memories: &'a Memories,
+    /// The device's identity.
+    pub device: &'a str,
     /// Turns true when the conversation must end.
     pub stop: watch::Receiver<bool>,
 }
@@ -82,7 +87,8 @@ impl<S: Surroundings> Talk<'_, S> {
             if let Some(ended) = self.settle(link).await {
                 return ended;
             }
-            let wake = self.session.poll_timeout();
+            let (of_session, of_recorder) = (self.session.poll_timeout(), self.recorder.poll_timeout());
+            let wake = of_session.into_iter().chain(of_recorder).min();
             let sleep = wake.map_or(SLEEP_MAX, |wake| wake.since(self.surface.clock.now()).min(SLEEP_MAX));
             tokio::select! {
                 event = link.next() => match event {
@@ -91,9 +97,10 @@ impl<S: Surroundings> Talk<'_, S> {
                 },
                 () = tokio::time::sleep(sleep) => {
                     let now = self.surface.clock.now();
-                    if wake.is_some_and(|wake| wake <= now) {
+                    if of_session.is_some_and(|wake| wake <= now) {
                         self.session.handle_timeout(now);
                     }
+                    self.recorder.handle_timeout(now);
                 }
                 () = stopped(&mut self.surface.stop) => return Ended::Stopped,
             }
@@ -130,10 +137,22 @@ impl<S: Surroundings> Talk<'_, S> {
             self.count(&output);
             self.recorder.take(self.surface.clock.now(), output);
         }
+        self.keep_memory(false);
         any | self.file().await
     }
 
+    /// What is known of the device's memory is on the disk before what follows from it is.
+    fn keep_memory(&mut self, ends: bool) {
+        if let Some(memory) = self.recorder.poll_memory(ends)
+            && let Err(error) = self.surface.memories.keep(self.surface.device, &memory)
+        {
+            // Less will then be taken from the device's memory, not more; but for what it sends again after its clock was set.
+            tracing::warn!(%error, "what is known of the device's memory could not be kept");
+        }
+    }
+
     fn take(&mut self, event: &LinkEvent) {
+        self.recorder.stirred(event.at);
         match event.what {
             Occurrence::Received { .. } => self.recorder.heard(event.at),
             Occurrence::Down { .. } => {
@@ -172,6 +191,7 @@ impl<S: Surroundings> Talk<'_, S> {
                         Counted::Reading => view.readings += 1,
                         Counted::Segment => view.segments += 1,
                         Counted::Refusal => view.refused += 1,
+                        Counted::NotThePatient(count) => view.not_the_patient += count,
                         Counted::Other => {}
                     }
                 });
@@ -256,6 +276,7 @@ impl<S: Surroundings> Talk<'_, S> {
         }
         while self.hand_on().await {}
         self.recorder.finish();
+        self.keep_memory(true);
         self.file().await;
     }
 }
@@ -266,15 +287,17 @@ enum Counted {
     Reading,
     Segment,
     Refusal,
+    NotThePatient(u64),
     Other,
 }
 
 impl Counted {
     fn of(draft: &Draft) -> Self {
-        match draft.content {
+        match &draft.content {
             Content::Reading(_) => Self::Reading,
             Content::Segment(_) => Self::Segment,
             Content::Refusal(_) => Self::Refusal,
+            Content::DeviceEvent(event) if event.what == NOT_THE_PATIENT => Self::NotThePatient(event.count),
             _ => Self::Other,
         }
     }

@@ -11,10 +11,13 @@ use kit_protocol::uplink::id::Lane;
 use kit_protocol::uplink::wire::{self, MissedReason};
 
 use super::*;
+use crate::acquisition::belonging::{Judge, Slots};
 use crate::acquisition::marks::Marks;
 use crate::acquisition::recorder::Conversation;
 use crate::acquisition::surroundings::World;
+use crate::identity::memories::{DeviceMemory, Memories};
 use crate::identity::origin::OriginKey;
+use crate::identity::tenure::Tenure;
 use crate::store::memory::{Disk, MemoryOutbox};
 
 /// A thermometer: every octet is a temperature.
@@ -50,6 +53,10 @@ impl Session for Thermometer {
     }
 }
 
+fn judge() -> Judge {
+    Judge::new(Tenure::default(), DeviceMemory::default(), Slots::default(), false, false)
+}
+
 fn temperature(received: Moment, octet: u8) -> Measured {
     let quantity = Quantity::Number(Decimal::new(octet.into(), 0));
     Measured {
@@ -76,13 +83,20 @@ async fn i1_what_a_device_said_before_it_left_waits_for_a_full_disk() {
 
     let session = Thermometer::default();
     let answered = Arc::clone(&session.answered);
-    let of = Conversation { device: wire::Device::default(), driver: wire::Driver::default(), source: wire::Source::Serial };
-    let recorder = Recorder::new(of, world, Marks::default(), None, MissedReason::AgentDown);
+    let of = Conversation {
+        device: wire::Device::default(),
+        driver: wire::Driver::default(),
+        source: wire::Source::Serial,
+        file: None,
+    };
+    let recorder = Recorder::new(of, world, Marks::default(), None, MissedReason::AgentDown, judge());
     let mut view = store.view();
     let conversation = {
         let (store, clock, roster) = (store.clone(), Arc::clone(&clock), roster.clone());
         tokio::spawn(async move {
-            let surface = Surface { store: &store, clock: &clock, roster: &roster, at, stop: stopping };
+            let memories = Memories::in_folder(std::path::PathBuf::from("/dev/null/none"));
+            let (memories, device) = (&memories, "thermometer");
+            let surface = Surface { store: &store, clock: &clock, roster: &roster, at, memories, device, stop: stopping };
             converse(link, Box::new(session), recorder, surface).await
         })
     };
