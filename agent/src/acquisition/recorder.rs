@@ -27,6 +27,10 @@ use crate::store::thread::Draft;
 const SEGMENT_SPAN_MAX: Duration = Duration::from_secs(4);
 /// Octets of a refused measurement that are kept.
 const REFUSED_OCTETS_MAX: usize = VALUE_SEALED_OCTETS_MAX - 600;
+/// Holes of a recording within this of the first are told in one record.
+const NOISE_SPAN_MAX: Duration = SEGMENT_SPAN_MAX;
+/// Segments between such holes wait for it: so many at most.
+const NOISE_SEGMENTS_MAX: usize = 64;
 /// Measurements wait for a clock that tells whose they are: so many at most …
 const HELD_MAX: usize = 32;
 /// … and so long.
@@ -94,6 +98,8 @@ pub struct Recorder<S> {
     conversation: Conversation,
     surroundings: S,
     recordings: BTreeMap<u32, Recording>,
+    /// What a noisy line does to each recording.
+    noise: BTreeMap<u32, Noise>,
     /// Where each stream kind broke off, until its next block has been compared with it: in an earlier session, or in a
     /// recording of this one that ended with samples lost. Beside it what the hole is called.
     before: BTreeMap<Kind, (StreamMark, MissedReason)>,
@@ -125,6 +131,15 @@ pub struct Recorder<S> {
     due: Vec<Answer>,
 }
 
+/// Holes of a recording that come one soon after the other, and the segments cut between them. They become durable together,
+/// the holes first: a segment's mark says that nothing before it is owed.
+struct Noise {
+    since: Moment,
+    missed: wire::Missed,
+    to: Moment,
+    segments: Vec<Filing>,
+}
+
 impl<S: Surroundings> Recorder<S> {
     /// For a conversation that begins. `marks` are the device's stream marks; `hole` names what a hole before the first
     /// block is: the agent was down, or the link was lost; `judge` knows whose a measurement is.
@@ -143,6 +158,7 @@ impl<S: Surroundings> Recorder<S> {
             id: surroundings.recording_id(),
             surroundings,
             recordings: BTreeMap::new(),
+            noise: BTreeMap::new(),
             before,
             owed: marks.owed().cloned(),
             going_on: marks.streams.iter().filter(|(_, mark)| !mark.ended).map(|(kind, _)| *kind).collect(),
@@ -451,6 +467,9 @@ impl<S: Surroundings> Recorder<S> {
         }
         let Some(recording) = self.recordings.get_mut(&number) else { return };
         recording.take(token, block);
+        if self.noise.get(&number).is_some_and(|noise| noise.is_over(block.received)) {
+            self.file_noise(number);
+        }
         self.cut(number);
     }
 
@@ -478,6 +497,7 @@ impl<S: Surroundings> Recorder<S> {
         let frames = recording.pending_frames();
         recording.pending.answers.extend(token.map(|token| (frames, Answer::Stored(token))));
         self.file_pending(number, 0, true);
+        self.file_noise(number);
         let ended = self.recordings.remove(&number);
         let live = ended.as_ref().filter(|recording| recording.is_live());
         self.heard = live.map(|recording| recording.last_received).max(self.heard);
@@ -533,7 +553,10 @@ impl<S: Surroundings> Recorder<S> {
         let mut draft = self.draft(Lane::Waveforms, class, received, Content::Segment(segment));
         draft.origin = Some(self.surroundings.origin(&origin));
         draft.marks = marks;
-        self.filings.push_back(Filing { draft, answers });
+        match self.noise.get_mut(&number) {
+            Some(noise) => noise.segments.push(Filing { draft, answers }),
+            None => self.filings.push_back(Filing { draft, answers }),
+        }
     }
 
     /// A hole between a stream's last sample in an earlier session or recording and this first block.
@@ -547,13 +570,30 @@ impl<S: Surroundings> Recorder<S> {
         self.miss(kind, mark.recording.clone(), mark.clock.clone(), span, counted, reason);
     }
 
-    /// A hole within a recording.
+    /// A hole within a recording: told with those that come soon after it.
     fn missed_within(&mut self, number: u32, block: &Block) {
+        if self.noise.get(&number).is_some_and(|noise| noise.is_over(block.received)) {
+            self.file_noise(number);
+        }
         let Some(recording) = self.recordings.get_mut(&number) else { return };
         let counted = recording.lost.take().flatten().filter(|_| block.device_counter.is_some());
+        let from = recording.last_received.min(block.received).as_nanos();
         let (kind, id) = (recording.head.kind, recording.id.0.to_vec());
-        let span = (recording.last_received.min(block.received).as_nanos(), block.received);
-        self.miss(kind, id, Some(self.surroundings.clock()), span, counted, MissedReason::Corrupt);
+        let missed = missed(kind, id, (from, block.received), counted, MissedReason::Corrupt);
+        match self.noise.get_mut(&number) {
+            Some(noise) => noise.add(missed, block.received),
+            None => {
+                let noise = Noise { since: block.received, missed, to: block.received, segments: Vec::new() };
+                self.noise.insert(number, noise);
+            }
+        }
+    }
+
+    fn file_noise(&mut self, number: u32) {
+        if let Some(noise) = self.noise.remove(&number) {
+            self.file_missed(noise.missed, Some(self.surroundings.clock()), noise.to);
+            self.filings.extend(noise.segments);
+        }
     }
 
     /// Frames that no stream can hold, however few of them: refused and declared, and the recording goes on behind them.
@@ -578,20 +618,59 @@ impl<S: Surroundings> Recorder<S> {
         counted: Option<(u64, u64)>,
         reason: MissedReason,
     ) {
-        let missed = wire::Missed {
-            device: 0,
-            recording,
-            from_clock: 0,
-            from_boottime_ns,
-            to_boottime_ns: to.as_nanos(),
-            first: counted.map(|(first, _)| first),
-            last: counted.map(|(_, last)| last),
-            reason: reason.into(),
-            kind: record::kind_to_wire(kind).into(),
-        };
+        self.file_missed(missed(kind, recording, (from_boottime_ns, to), counted, reason), from_clock, to);
+    }
+
+    fn file_missed(&mut self, missed: wire::Missed, from_clock: Option<wire::Clock>, to: Moment) {
         let mut draft = self.draft(Lane::Journal, Class::Value, to, Content::Missed(missed));
         draft.from_clock = from_clock;
         self.filings.push_back(Filing { draft, answers: Vec::new() });
+    }
+}
+
+fn missed(
+    kind: Kind,
+    recording: Vec<u8>,
+    (from_boottime_ns, to): (u64, Moment),
+    counted: Option<(u64, u64)>,
+    reason: MissedReason,
+) -> wire::Missed {
+    wire::Missed {
+        device: 0,
+        recording,
+        from_clock: 0,
+        from_boottime_ns,
+        to_boottime_ns: to.as_nanos(),
+        first: counted.map(|(first, _)| first),
+        last: counted.map(|(_, last)| last),
+        reason: reason.into(),
+        kind: record::kind_to_wire(kind).into(),
+        count: None,
+    }
+}
+
+impl Noise {
+    fn is_over(&self, now: Moment) -> bool {
+        now.since(self.since) >= NOISE_SPAN_MAX || self.segments.len() >= NOISE_SEGMENTS_MAX
+    }
+
+    /// One more hole: the span grows to its end, and what is between them is not counted.
+    fn add(&mut self, hole: wire::Missed, to: Moment) {
+        let samples = |missed: &wire::Missed| {
+            let span = missed.first.zip(missed.last).map(|(first, last)| last.saturating_sub(first).saturating_add(1));
+            missed.count.or(span)
+        };
+        let count = samples(&self.missed).zip(samples(&hole)).map(|(before, more)| before.saturating_add(more));
+        // Where one of them is not counted, time alone says which samples there were.
+        let counted = count.and(self.missed.first).zip(hole.last);
+        self.missed = wire::Missed {
+            first: counted.map(|(first, _)| first),
+            last: counted.map(|(_, last)| last),
+            count,
+            to_boottime_ns: hole.to_boottime_ns,
+            ..std::mem::take(&mut self.missed)
+        };
+        self.to = to;
     }
 }
 

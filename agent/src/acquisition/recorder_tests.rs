@@ -352,6 +352,7 @@ fn samples_lost_twice_before_the_next_block_are_one_hole() {
         recorder.take(at(1), Err(DriverError::SamplesLost { recording: 1, first, count }));
     }
     recorder.take(at(1), Ok((Token(2), Output::Samples { recording: 1, block: block(600, 500, 1, 8) })));
+    recorder.finish();
     let filed = filings(&mut recorder);
     let Content::Missed(missed) = &filed[1].draft.content else { panic!("no Missed") };
     assert_eq!((missed.first, missed.last), (Some(1_500), Some(1_599)));
@@ -662,4 +663,49 @@ fn i2a_a_recording_out_of_a_memory_is_the_same_one_when_it_is_sent_again() {
     assert_eq!(first.len(), 3);
     assert_eq!(first, sent(&mut recorder, Some(time)));
     assert_ne!(first, sent(&mut recorder, None), "what nothing names is never merged");
+}
+
+#[test]
+fn i3_holes_of_a_noisy_line_are_one_record_for_each_4_s_and_come_before_the_segments_between_them() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    // 20 s, of which every 50th frame is lost.
+    let mut tokens = 1;
+    for first in (0..10_000_u64).step_by(50) {
+        if first > 0 {
+            recorder.take(at(0), Err(DriverError::SamplesLost { recording: 1, first: first + 1_000 - 1, count: 1 }));
+        }
+        recorder.take(at(0), Ok((Token(tokens), Output::Samples { recording: 1, block: block(first, 49, 1, 8) })));
+        tokens += 1;
+    }
+    recorder.take(at(20), Ok((Token(tokens), Output::End { recording: 1 })));
+    let filed = filings(&mut recorder);
+    let (mut stored, mut declared, mut records, mut owed_from) = (0, 0, 0, 0);
+    for filing in &filed {
+        match &filing.draft.content {
+            Content::Segment(segment) => {
+                let first = segment.first_sample;
+                assert!(first <= owed_from, "a segment from {first} before the hole at {owed_from} is declared");
+                stored += u64::from(segment.samples);
+            }
+            Content::Missed(missed) => {
+                records += 1;
+                declared += missed.count.unwrap_or_else(|| missed.last.unwrap() - missed.first.unwrap() + 1);
+                assert!(missed.to_boottime_ns - missed.from_boottime_ns <= 4_200_000_000);
+                owed_from = missed.last.unwrap() + 1 - 1_000;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((stored, declared), (200 * 49, 199));
+    assert!((5..=7).contains(&records), "{records} records for 20 s");
+    let answered: BTreeSet<u32> =
+        filed.iter().flat_map(|filing| &filing.answers).map(|answer| answer.refused()).map(token).collect();
+    assert_eq!(answered, (0..=tokens).collect());
+}
+
+fn token(answer: Answer) -> u32 {
+    match answer {
+        Answer::Stored(token) | Answer::Refused(token) => token.0,
+    }
 }
