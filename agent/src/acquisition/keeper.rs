@@ -17,7 +17,7 @@ use super::belonging::{Judge, Slots};
 use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
 use super::recorder::{Conversation, Recorder};
 use super::roster::{Phase, Roster};
-use super::session::{Ended, Surface, converse, stopped};
+use super::session::{Ended, Surface, Writes, converse, stopped};
 use super::surroundings::World;
 use crate::config::{Device, Place};
 use crate::identity::memories::Memories;
@@ -117,7 +117,10 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         first = up(&mut link) => first?,
         () = stopped(&mut pause) => return Ok(Ended::Stopped),
     };
-    let about = about(link.identity());
+    let mut about = about(link.identity());
+    about.model = device.model.clone().or(about.model);
+    let civil_time = shared.world.clock.trusted_civil();
+    let may_set_clock = device.set_clock && civil_time.is_some();
     let identity = introduce(device, link.identity(), &first);
     shared.roster.introduce(at, identity.clone());
     shared.roster.update(at, |view| {
@@ -134,7 +137,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     let durable = last_record(&shared.store, &device.identity).await.map_err(store_down)?;
     let (tenure, memory) = (tenure(shared), shared.memories.of(&device.identity));
     let last_record = Judge::asked_up_to(&tenure, &memory, durable);
-    let slots = Slots { bound: device.user_slot, shared: false };
+    let slots = Slots { bound: device.user_slot, shared: device.shared };
     let judge = Judge::new(tenure, memory, slots, device.driver.memory, false);
     let start = Start {
         about,
@@ -142,7 +145,9 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         last_record,
         remembered: remembered(shared, &device.identity).await.map_err(store_down)?,
         stream_interval: Some(device.stream_interval),
-        ..Start::default()
+        civil_time,
+        may_delete: device.delete_records,
+        may_set_clock,
     };
     let mut session = (device.driver.session)(start);
     session.handle_event(first.at, first.what.as_event());
@@ -163,6 +168,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         at,
         memories: &shared.memories,
         device: &device.identity,
+        writes: Writes { driver: device.driver, may_delete: device.delete_records, may_set_clock },
         stop: shared.pause.clone(),
     };
     let ended = converse(link, session, recorder, surface).await;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use device_drivers::driver::{Command, DriverError, Event, Session};
+use device_drivers::driver::{Command, Driver, DriverError, Effect, Endpoint, Event, LinkError, Session};
 use device_drivers::transport::{Link, LinkEvent, Occurrence};
 use kit_protocol::uplink::wire::record::Content;
 use tokio::sync::watch;
@@ -50,8 +50,32 @@ pub struct Surface<'a> {
     pub memories: &'a Memories,
     /// The device's identity.
     pub device: &'a str,
+    /// What may be written to it.
+    pub writes: Writes,
     /// Turns true when the conversation must end.
     pub stop: watch::Receiver<bool>,
+}
+
+/// What may be written to a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Writes {
+    /// Its driver's rows.
+    pub driver: &'static Driver,
+    /// Records may be deleted.
+    pub may_delete: bool,
+    /// Its clock may be set.
+    pub may_set_clock: bool,
+}
+
+impl Writes {
+    fn check(&self, to: Endpoint, octets: &[u8]) -> Result<(), &'static str> {
+        match self.driver.allows(to, octets).map(|row| row.effect) {
+            None => Err("no row of the driver allows it"),
+            Some(Effect::Delete) if !self.may_delete => Err("nothing may be deleted on this device"),
+            Some(Effect::SetClock) if !self.may_set_clock => Err("this device's clock may not be set"),
+            Some(_) => Ok(()),
+        }
+    }
 }
 
 /// Holds one conversation until its link goes down, its session closes, or it is stopped. What the session gave by then is
@@ -113,10 +137,12 @@ impl<S: Surroundings> Talk<'_, S> {
             let mut quiet = true;
             while let Some(command) = self.session.poll_command() {
                 quiet = false;
-                let closes = command == Command::Close;
-                link.carry_out(command).await;
-                if closes {
+                if command == Command::Close {
+                    link.carry_out(command).await;
                     return Some(Ended::Closed);
+                }
+                if let Some(command) = self.allowed(command) {
+                    link.carry_out(command).await;
                 }
             }
             quiet &= !self.hand_on().await;
@@ -127,6 +153,18 @@ impl<S: Surroundings> Talk<'_, S> {
                 return self.down.then_some(Ended::LinkDown);
             }
         }
+    }
+
+    /// The command, unless it is a write that is on no row of its driver, or that nobody allowed here: such a one never reaches
+    /// the link.
+    fn allowed(&mut self, command: Command) -> Option<Command> {
+        let Command::Write { token, to, octets, .. } = &command else { return Some(command) };
+        let Err(why) = self.surface.writes.check(*to, octets) else { return Some(command) };
+        let now = self.surface.clock.now();
+        tracing::warn!(device = self.surface.device, why, "a write was not sent");
+        self.recorder.event(now, "write-not-allowed", 1);
+        self.session.handle_event(now, Event::Failed { command: *token, error: LinkError::Refused(why.into()) });
+        None
     }
 
     /// Files what the session gave, once. True if there was anything.
