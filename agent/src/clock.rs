@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::moment::Moment;
 use kit_protocol::uplink::id::BootId;
 use kit_protocol::uplink::wire::{self, ClockQuality};
@@ -78,6 +80,22 @@ impl Clock {
         stated.clone().unwrap_or(fresh)
     }
 
+    /// The civil time here at a moment of this boot; `None` where nothing is known of the wall clock.
+    #[must_use]
+    pub fn civil(&self, at: Moment) -> Option<DateTime> {
+        let clock = self.stated();
+        let known = matches!(ClockQuality::try_from(clock.quality), Ok(ClockQuality::Plausible | ClockQuality::Synced));
+        known.then(|| civil(at, &clock, TimeZone::system())).flatten()
+    }
+
+    /// The civil time here now; `None` where the wall clock is not trusted.
+    #[must_use]
+    pub fn trusted_civil(&self) -> Option<DateTime> {
+        let clock = self.stated();
+        let trusted = ClockQuality::try_from(clock.quality) == Ok(ClockQuality::Synced);
+        trusted.then(|| civil(self.now(), &clock, TimeZone::system())).flatten()
+    }
+
     fn measure(&self) -> wire::Clock {
         let offset_us = offset_us(&now, &unix_us);
         let quality = quality(unix_us(), Path::new(SYNCHRONISED_MARK).exists());
@@ -103,6 +121,19 @@ impl JudgingClock for Clock {
     fn wall_clock_is_plausible(&self) {
         tracing::debug!("the broker's certificate holds at the wall clock: it is plausible, not trusted");
     }
+}
+
+fn civil(at: Moment, clock: &wire::Clock, zone: TimeZone) -> Option<DateTime> {
+    let unix_us = i64::try_from(at.as_nanos() / 1000).ok()?.checked_add(clock.offset_us)?;
+    let local = jiff::Timestamp::from_microsecond(unix_us).ok()?.to_zoned(zone).datetime();
+    Some(DateTime {
+        year: local.year().try_into().ok()?,
+        month: local.month().try_into().ok()?,
+        day: local.day().try_into().ok()?,
+        hour: local.hour().try_into().ok()?,
+        minute: local.minute().try_into().ok()?,
+        second: local.second().try_into().ok()?,
+    })
 }
 
 fn since_epoch(unix_us: i64) -> Duration {
@@ -177,6 +208,15 @@ mod tests {
         };
         let wall = || i64::try_from(time.get().as_micros()).unwrap() + 77;
         assert_eq!(offset_us(&boot, &wall), 77);
+    }
+
+    #[test]
+    fn civil_time_is_that_of_the_place() {
+        let rome = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let clock = wire::Clock { offset_us: 1_781_000_000_000_000, ..wire::Clock::default() };
+        let of = |zone| civil(Moment::from_nanos(5_000_000_000), &clock, zone).map(|time| time.to_string());
+        assert_eq!(of(TimeZone::UTC).as_deref(), Some("2026-06-09T10:13:25"));
+        assert_eq!(of(rome).as_deref(), Some("2026-06-09T12:13:25"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use device_drivers::driver::Driver;
+use device_drivers::driver::{Driver, Effect};
 use device_drivers::transport::Address;
 use kit_protocol::uplink::id::{KitId, Tenant};
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use toml::Spanned;
 
 /// Devices one kit may have, at most.
 pub const DEVICES_MAX: usize = 32;
+/// Characters of a model's name, at most.
+const MODEL_CHARACTERS_MAX: usize = 64;
 /// Where the local API listens unless the configuration says otherwise.
 pub const SOCKET: &str = "/run/kit-agent/kit-agent.sock";
 /// A stream of spot values gives one reading so often, unless the device says otherwise.
@@ -90,6 +92,14 @@ pub struct Device {
     pub stream_interval: Duration,
     /// Its user slot bound at pairing.
     pub user_slot: Option<u8>,
+    /// Others use it too: what names no slot is not the patient's.
+    pub shared: bool,
+    /// Its model, where the device does not tell it, or not rightly: quirks are chosen by it.
+    pub model: Option<String>,
+    /// Its records are deleted once they are durable.
+    pub delete_records: bool,
+    /// Its clock is set, where the gateway's is trusted.
+    pub set_clock: bool,
 }
 
 /// Where a device is met.
@@ -109,7 +119,19 @@ struct DeviceText {
     port: Option<PathBuf>,
     address: Option<String>,
     stream_interval_s: Option<u32>,
+    #[serde(rename = "user-slot", alias = "user_slot")]
     user_slot: Option<u8>,
+    #[serde(default)]
+    shared: bool,
+    model: Option<String>,
+    #[serde(default, rename = "delete-records")]
+    delete_records: bool,
+    #[serde(default = "yes", rename = "set-clock")]
+    set_clock: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl TryFrom<DeviceText> for Device {
@@ -155,7 +177,26 @@ impl TryFrom<DeviceText> for Device {
         if identity.is_empty() || identity.len() > 64 || identity.contains(['/', '\n']) {
             return Err("identity: expected 1 to 64 characters without / or line ends".into());
         }
-        Ok(Self { identity, driver, place, stream_interval, user_slot: text.user_slot })
+        if text.shared && text.user_slot.is_none() {
+            return Err("shared: a device that others use too needs the patient's user-slot".into());
+        }
+        if text.delete_records && !driver.allowed.iter().any(|row| row.effect == Effect::Delete) {
+            return Err(format!("delete-records: the driver {} deletes none; leave it out", driver.name));
+        }
+        if text.model.as_ref().is_some_and(|model| model.trim().is_empty() || model.chars().count() > MODEL_CHARACTERS_MAX) {
+            return Err(format!("model: expected 1 to {MODEL_CHARACTERS_MAX} characters, as the device would say it"));
+        }
+        Ok(Self {
+            identity,
+            driver,
+            place,
+            stream_interval,
+            user_slot: text.user_slot,
+            shared: text.shared,
+            model: text.model,
+            delete_records: text.delete_records,
+            set_clock: text.set_clock,
+        })
     }
 }
 
@@ -362,6 +403,32 @@ port = "/dev/ttyUSB0"
         for (met, expected) in expected {
             assert_eq!(met, expected);
         }
+    }
+
+    #[test]
+    fn what_a_device_may_be_told_is_parsed_strictly() {
+        let radio = |more: &str| {
+            let place = format!("driver = \"pulse-oximeter\"\naddress = \"F0:F1:F2:F3:F4:F5\"\n{more}");
+            let whole = WHOLE.replace("driver = \"oximeter-nonin\"\nport = \"/dev/ttyUSB0\"", &place);
+            Config::parse(&whole).map(|config| config.devices[0].clone()).map_err(|error| error.to_string())
+        };
+        let plain = radio("").unwrap();
+        assert!(!plain.delete_records && plain.set_clock && !plain.shared && plain.model.is_none());
+        let told = radio("model = \"BM85\"\nuser-slot = 2\nshared = true\ndelete-records = true\nset-clock = false").unwrap();
+        assert_eq!((told.model.as_deref(), told.user_slot, told.shared), (Some("BM85"), Some(2), true));
+        assert!(told.delete_records && !told.set_clock);
+        for (more, expected) in [
+            ("shared = true", "shared: a device that others use too"),
+            ("model = \" \"", "model: expected 1 to 64"),
+            ("user-slot = 256", "invalid value: integer `256`"),
+            ("delete-records = \"yes\"", "expected a boolean"),
+            ("delete_records = true", "unknown field `delete_records`"),
+        ] {
+            let met = radio(more).unwrap_err();
+            assert!(met.contains(expected), "{met}");
+        }
+        let nonin = error("port = \"/dev/ttyUSB0\"", "port = \"/dev/ttyUSB0\"\ndelete-records = true");
+        assert!(nonin.contains("delete-records: the driver oximeter-nonin deletes none"), "{nonin}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::api::status::{LinkStatus, Status, waiting};
 use crate::clock::Clock;
 use crate::config::{Config, Device, Place};
 use crate::health;
+use crate::identity::memories::Memories;
+use crate::identity::tenure::Tenures;
 use crate::identity::{Identity, IdentityError};
 use crate::store::thread::{StoreHandle, StoreView};
 use crate::sync::planner::Reach;
@@ -112,6 +114,8 @@ async fn serve(config: Config) -> Result<(), Stopped> {
         conversations: Arc::new(RwLock::new(())),
         central: Arc::new(Mutex::new(None)),
         services: services(&config),
+        tenures: Arc::new(Tenures::load(config.state.join("identity").join("tenure"))),
+        memories: Memories::in_folder(config.state.join("identity").join("memory")),
     };
     let mut tasks = Tasks::default();
     let link = start_sync(&mut tasks, &config, &identity, &shared, tls);

@@ -152,6 +152,8 @@ pub struct Measured {
     pub octets: Vec<u8>,
     /// The recording of this session that it belongs to, by the driver's own number.
     pub recording: Option<u32>,
+    /// We computed it (from a recording, from raw samples); the device did not state it.
+    pub derived: bool,
 }
 
 impl Measured {
@@ -170,6 +172,7 @@ impl Measured {
             received,
             octets: Vec::new(),
             recording: None,
+            derived: false,
         }
     }
 }

@@ -13,12 +13,15 @@ use prost::Message;
 use tokio::sync::{Mutex, RwLock, watch};
 use uuid::Uuid;
 
+use super::belonging::{Judge, Slots};
 use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
 use super::recorder::{Conversation, Recorder};
 use super::roster::{Phase, Roster};
-use super::session::{Ended, Surface, converse, stopped};
+use super::session::{Ended, Surface, Writes, converse, stopped};
 use super::surroundings::World;
 use crate::config::{Device, Place};
+use crate::identity::memories::Memories;
+use crate::identity::tenure::{Tenure, Tenures};
 use crate::store::outbox::StoreError;
 use crate::store::thread::StoreHandle;
 
@@ -49,6 +52,10 @@ pub struct Shared {
     pub central: Arc<Mutex<Option<Arc<Central>>>>,
     /// The services of every Bluetooth device of the kit.
     pub services: Arc<[Uuid]>,
+    /// Since when an assignment is active.
+    pub tenures: Arc<Tenures>,
+    /// What is known of each device's memory.
+    pub memories: Memories,
 }
 
 /// Keeps the device in conversation until the task is dropped.
@@ -110,7 +117,10 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         first = up(&mut link) => first?,
         () = stopped(&mut pause) => return Ok(Ended::Stopped),
     };
-    let about = about(link.identity());
+    let mut about = about(link.identity());
+    about.model = device.model.clone().or(about.model);
+    let civil_time = shared.world.clock.trusted_civil();
+    let may_set_clock = device.set_clock && civil_time.is_some();
     let identity = introduce(device, link.identity(), &first);
     shared.roster.introduce(at, identity.clone());
     shared.roster.update(at, |view| {
@@ -124,14 +134,20 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         streams: stream_marks(&shared.store, &device.identity).await.map_err(store_down)?,
         opened: mark(&shared.store, &opened_key(&device.identity)).await.map_err(store_down)?,
     };
-    let last_record = last_record(&shared.store, &device.identity).await.map_err(store_down)?;
+    let durable = last_record(&shared.store, &device.identity).await.map_err(store_down)?;
+    let (tenure, memory) = (tenure(shared), shared.memories.of(&device.identity));
+    let last_record = Judge::asked_up_to(&tenure, &memory, durable);
+    let slots = Slots { bound: device.user_slot, shared: device.shared };
+    let judge = Judge::new(tenure, memory, slots, device.driver.memory, false);
     let start = Start {
         about,
         user_slot: device.user_slot,
         last_record,
         remembered: remembered(shared, &device.identity).await.map_err(store_down)?,
         stream_interval: Some(device.stream_interval),
-        ..Start::default()
+        civil_time,
+        may_delete: device.delete_records,
+        may_set_clock,
     };
     let mut session = (device.driver.session)(start);
     session.handle_event(first.at, first.what.as_event());
@@ -142,13 +158,30 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
             Place::Address(_) => wire::Source::Ble,
             Place::Port(_) => wire::Source::Serial,
         },
+        file: None,
     };
-    let recorder = Recorder::new(conversation, shared.world.clone(), marks, last_record, hole);
-    let surface =
-        Surface { store: &shared.store, clock: &shared.world.clock, roster: &shared.roster, at, stop: shared.pause.clone() };
+    let recorder = Recorder::new(conversation, shared.world.clone(), marks, durable, hole, judge);
+    let surface = Surface {
+        store: &shared.store,
+        clock: &shared.world.clock,
+        roster: &shared.roster,
+        at,
+        memories: &shared.memories,
+        device: &device.identity,
+        writes: Writes { driver: device.driver, may_delete: device.delete_records, may_set_clock },
+        stop: shared.pause.clone(),
+    };
     let ended = converse(link, session, recorder, surface).await;
     tracing::info!(device = %device.identity, ?ended, "conversation ended");
     Ok(ended)
+}
+
+/// Under whom a conversation that begins now runs: the epoch does not change before it ends.
+fn tenure(shared: &Shared) -> Tenure {
+    let view = shared.store.view();
+    let assignment = view.borrow().epochs.iter().find(|epoch| epoch.open).and_then(|epoch| epoch.assignment.clone());
+    let clock = &shared.world.clock;
+    shared.tenures.of(assignment.as_deref(), clock.stated(), clock.now().as_nanos())
 }
 
 /// Waits for the device to be discovered and secured.

@@ -1,8 +1,10 @@
 //! From a device to the outbox: transports are opened, sessions run over them, the Recorder files what they give.
 
+pub mod belonging;
 pub mod keeper;
 pub mod marks;
 pub mod recorder;
+mod recording;
 pub mod roster;
 pub mod session;
 pub mod surroundings;

@@ -7,29 +7,36 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use device_drivers::driver::{DriverError, Output, Token};
-use kit_protocol::flac;
+use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::moment::Moment;
 use kit_protocol::plausibility::{self, StatedBy};
-use kit_protocol::reading::{Block, Kind, Measured, Quantity, Rate, RecordingHead, Special, Value};
+use kit_protocol::reading::{Block, Kind, Measured, Memory, Quantity, RecordingHead, Special, Value};
 use kit_protocol::uplink::id::{Lane, Origin, RecordingId};
 use kit_protocol::uplink::record;
 use kit_protocol::uplink::wire::{self, MissedReason, record::Content};
 use prost::Message;
 
+use super::belonging::{Judge, Now, Whose};
 use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
-use crate::store::outbox::{Class, Mark, SEGMENT_SEALED_OCTETS_MAX, VALUE_SEALED_OCTETS_MAX};
+use super::recording::{Paced, Pending, Recording, SEGMENT_SAMPLES_MIN};
+use crate::identity::memories::DeviceMemory;
+use crate::store::outbox::{Class, Mark, VALUE_SEALED_OCTETS_MAX};
 use crate::store::thread::Draft;
 
 /// Signal that one segment holds, at most.
 const SEGMENT_SPAN_MAX: Duration = Duration::from_secs(4);
-/// A stream's block has no fewer samples than this, unless the run itself is shorter.
-const SEGMENT_SAMPLES_MIN: usize = 16;
-/// Octets of a segment beside its FLAC streams, and of its seal: channels, flags, tag.
-const SEGMENT_OVERHEAD_MAX: usize = 1_000;
 /// Octets of a refused measurement that are kept.
 const REFUSED_OCTETS_MAX: usize = VALUE_SEALED_OCTETS_MAX - 600;
-/// Spans of flags that one segment names, at most: about 20 octets each.
-const FLAGS_MAX: usize = 32;
+/// Holes of a recording within this of the first are told in one record.
+const NOISE_SPAN_MAX: Duration = SEGMENT_SPAN_MAX;
+/// Segments between such holes wait for it: so many at most.
+const NOISE_SEGMENTS_MAX: usize = 64;
+/// Measurements wait for a clock that tells whose they are: so many at most …
+const HELD_MAX: usize = 32;
+/// … and so long.
+const HOLD_MAX: Duration = Duration::from_secs(10);
+/// What the journal calls measurements that are not the patient's.
+pub const NOT_THE_PATIENT: &str = "not-the-patient";
 
 /// What is to become durable, and whom to tell.
 #[derive(Debug)]
@@ -68,12 +75,16 @@ pub struct Conversation {
     pub driver: wire::Driver,
     /// How readings arrive.
     pub source: wire::Source,
+    /// Digest of the file that it reads: what it is, when it is read again.
+    pub file: Option<[u8; 32]>,
 }
 
 /// The world as the Recorder may ask it: seams for tests.
 pub trait Surroundings {
     /// The gateway's clock, as stated beside each record.
     fn clock(&self) -> wire::Clock;
+    /// The civil time here at a moment of this boot; `None` where nothing is known of the wall clock.
+    fn civil(&self, at: Moment) -> Option<DateTime>;
     /// A fresh recording id.
     fn recording_id(&mut self) -> RecordingId;
     /// The origin of these octets: an HMAC under the kit's key.
@@ -87,6 +98,8 @@ pub struct Recorder<S> {
     conversation: Conversation,
     surroundings: S,
     recordings: BTreeMap<u32, Recording>,
+    /// What a noisy line does to each recording.
+    noise: BTreeMap<u32, Noise>,
     /// Where each stream kind broke off, until its next block has been compared with it: in an earlier session, or in a
     /// recording of this one that ended with samples lost. Beside it what the hole is called.
     before: BTreeMap<Kind, (StreamMark, MissedReason)>,
@@ -102,49 +115,41 @@ pub struct Recorder<S> {
     /// Goes with the next record.
     remember: Option<(Token, Vec<u8>)>,
     link_down: bool,
+    judge: Judge,
+    /// Measurements of which it is not known yet whose they are.
+    held: VecDeque<(Token, Measured)>,
+    /// Since when the first of them waits.
+    held_since: Option<Moment>,
+    /// Recordings that are not the patient's.
+    of_others: BTreeSet<u32>,
+    /// How many measurements and recordings were not the patient's.
+    others: u64,
+    /// When what was last taken in was taken in.
+    now: Moment,
     filings: VecDeque<Filing>,
     /// Answers to outputs whose record is filed already.
     due: Vec<Answer>,
 }
 
-/// A recording under way.
-struct Recording {
-    id: RecordingId,
-    head: RecordingHead,
-    index: u32,
-    /// Frames of one segment: 4 s, or what was found to fit its bound.
-    span: usize,
-    /// The next sample expected, by the driver's numbering.
-    next: u64,
-    /// When the last sample taken in was received.
-    last_received: Moment,
-    pending: Pending,
-    /// Samples were lost after the last one: the device's counters of the first and the last, where they are known.
-    lost: Option<Option<(u64, u64)>>,
-}
-
-/// Samples that wait for their segment: one run without a hole.
-#[derive(Default)]
-struct Pending {
-    first: u64,
-    first_received: Moment,
-    device_counter: Option<u64>,
-    samples: Vec<i32>,
-    /// Index of each block's first sample, and when it was received.
-    receptions: Vec<(usize, Moment)>,
-    flags: Vec<wire::SampleFlag>,
-    answers: Vec<(usize, Answer)>,
+/// Holes of a recording that come one soon after the other, and the segments cut between them. They become durable together,
+/// the holes first: a segment's mark says that nothing before it is owed.
+struct Noise {
+    since: Moment,
+    missed: wire::Missed,
+    to: Moment,
+    segments: Vec<Filing>,
 }
 
 impl<S: Surroundings> Recorder<S> {
     /// For a conversation that begins. `marks` are the device's stream marks; `hole` names what a hole before the first
-    /// block is: the agent was down, or the link was lost.
+    /// block is: the agent was down, or the link was lost; `judge` knows whose a measurement is.
     pub fn new(
         conversation: Conversation,
         mut surroundings: S,
         marks: Marks,
         last_record: Option<u64>,
         hole: MissedReason,
+        judge: Judge,
     ) -> Self {
         let known = |(kind, _): (Kind, _)| marks.before(kind).map(|mark| (kind, (mark.clone(), hole)));
         let before = Kind::NAMES.into_iter().filter_map(known).collect();
@@ -153,6 +158,7 @@ impl<S: Surroundings> Recorder<S> {
             id: surroundings.recording_id(),
             surroundings,
             recordings: BTreeMap::new(),
+            noise: BTreeMap::new(),
             before,
             owed: marks.owed().cloned(),
             going_on: marks.streams.iter().filter(|(_, mark)| !mark.ended).map(|(kind, _)| *kind).collect(),
@@ -160,6 +166,12 @@ impl<S: Surroundings> Recorder<S> {
             last_record,
             remember: None,
             link_down: false,
+            judge,
+            held: VecDeque::new(),
+            held_since: None,
+            of_others: BTreeSet::new(),
+            others: 0,
+            now: Moment::ZERO,
             filings: VecDeque::new(),
             due: Vec::new(),
         }
@@ -188,14 +200,32 @@ impl<S: Surroundings> Recorder<S> {
         }
     }
 
+    /// Something happened on the link.
+    pub fn stirred(&mut self, at: Moment) {
+        self.judge.stirred(at);
+    }
+
     /// Takes in what the session gave.
     pub fn take(&mut self, now: Moment, output: Result<(Token, Output), DriverError>) {
+        self.now = now;
         match output {
             Ok((token, Output::Measured(measured))) => self.measured(token, measured),
             Ok((token, Output::Begin { recording, head })) => self.begin(now, token, recording, head),
             Ok((token, Output::Samples { recording, block })) => self.samples(token, recording, &block),
             Ok((token, Output::End { recording })) => self.end(token, recording),
-            Ok((token, Output::DeviceClock { .. } | Output::Memory { .. })) => self.due.push(Answer::Stored(token)),
+            Ok((token, Output::DeviceClock { device, at })) => {
+                let clock = self.surroundings.clock();
+                self.judge.clock(device, at, &clock);
+                self.due.push(Answer::Stored(token));
+                self.judge_held(false);
+            }
+            Ok((token, Output::Memory { highest })) => {
+                if self.judge.memory(highest) {
+                    self.last_record = None;
+                }
+                self.due.push(Answer::Stored(token));
+                self.judge_held(false);
+            }
             Ok((token, Output::Remember(octets))) => {
                 let before = self.remember.replace((token, octets));
                 self.due.extend(before.map(|(token, _)| Answer::Refused(token)));
@@ -215,9 +245,14 @@ impl<S: Surroundings> Recorder<S> {
 
     /// The conversation is over: what is still pending is filed.
     pub fn finish(&mut self) {
+        self.judge_held(true);
         let open: Vec<u32> = self.recordings.keys().copied().collect();
         for recording in open {
             self.close(recording, None);
+        }
+        if self.others > 0 {
+            let others = std::mem::take(&mut self.others);
+            self.event(self.now, NOT_THE_PATIENT, others);
         }
         if self.filings.is_empty() {
             self.due.extend(self.remember.take().map(|(token, _)| Answer::Refused(token)));
@@ -239,6 +274,24 @@ impl<S: Surroundings> Recorder<S> {
     /// An answer that waits for no record; ask again until there is none, after the filings.
     pub fn poll_answer(&mut self) -> Option<Answer> {
         self.due.pop()
+    }
+
+    /// When [`Recorder::handle_timeout`] is wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        self.held_since.map(|since| since + HOLD_MAX)
+    }
+
+    /// Takes in that the time `poll_timeout` asked for may have come.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            self.judge_held(true);
+        }
+    }
+
+    /// What is known of the device's memory, where it is to be kept now, before anything else becomes durable.
+    pub fn poll_memory(&mut self, ends: bool) -> Option<DeviceMemory> {
+        self.judge.poll_memory(ends)
     }
 
     /// A device event for the journal: connected, disconnected.
@@ -263,7 +316,55 @@ impl<S: Surroundings> Recorder<S> {
         }
     }
 
-    fn measured(&mut self, token: Token, mut measured: Measured) {
+    fn measured(&mut self, token: Token, measured: Measured) {
+        let clocks = self.judge.clocks();
+        self.settle(token, measured, false);
+        if self.judge.clocks() != clocks {
+            self.judge_held(false);
+        }
+        while self.held.len() > HELD_MAX {
+            if let Some((token, measured)) = self.held.pop_front() {
+                self.settle(token, measured, true);
+            }
+        }
+    }
+
+    /// Looks again at what waits for a clock; `last`: what nothing tells now is nobody's.
+    fn judge_held(&mut self, last: bool) {
+        self.held_since = self.held_since.filter(|_| !last);
+        for (token, measured) in std::mem::take(&mut self.held) {
+            self.settle(token, measured, last);
+        }
+        self.held_since = self.held_since.filter(|_| !self.held.is_empty());
+    }
+
+    /// Files a measurement that is the patient's, counts one that is not.
+    fn settle(&mut self, token: Token, measured: Measured, last: bool) {
+        let origin = self.named_origin(&measured);
+        let known = origin.is_some_and(|origin| self.judge.is_refused(origin));
+        let of_another = measured.recording.is_some_and(|number| self.of_others.contains(&number));
+        let now = Now { clock: &self.surroundings.clock(), civil: self.surroundings.civil(measured.received) };
+        match self.judge.measured(&measured, origin, &now) {
+            Whose::Ours if !of_another => self.file_measured(token, measured, origin),
+            Whose::Unknown if !last => {
+                self.held_since.get_or_insert(measured.received);
+                self.held.push_back((token, measured));
+            }
+            _ => {
+                self.others += u64::from(!known);
+                self.due.push(Answer::Refused(token));
+            }
+        }
+    }
+
+    /// What names it, where the device gave it a number or a time.
+    fn named_origin(&self, measured: &Measured) -> Option<Origin> {
+        let digest = self.surroundings.digest(&measured.octets);
+        let origin = record::origin_material(&self.conversation.device.identity, measured, &digest);
+        origin.map(|origin| self.surroundings.origin(&origin))
+    }
+
+    fn file_measured(&mut self, token: Token, mut measured: Measured, origin: Option<Origin>) {
         if let Err(reason) = take_or_refuse(&mut measured) {
             return self.refuse(measured.received, reason, &measured.octets, vec![Answer::Refused(token)]);
         }
@@ -271,12 +372,14 @@ impl<S: Surroundings> Recorder<S> {
         if let Some(recording) = measured.recording.and_then(|number| self.recordings.get(&number)) {
             reading.recording = recording.id.0.to_vec();
         }
+        let clock = self.surroundings.clock();
+        reading.device_offset_ms = measured.device_time.and_then(|_| self.judge.offset_ms(&clock));
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));
-        let digest = self.surroundings.digest(&measured.octets);
         let identity = &self.conversation.device.identity;
-        let origin = record::origin_material(identity, &measured, &digest);
-        let origin = origin.unwrap_or_else(|| reception(identity, &draft.clock, measured.received, &digest));
-        draft.origin = Some(self.surroundings.origin(&origin));
+        draft.origin = origin.or_else(|| {
+            let digest = self.surroundings.digest(&measured.octets);
+            Some(self.surroundings.origin(&reception(identity, &draft.clock, measured.received, &digest)))
+        });
         if let Some(number) = measured.record.filter(|number| self.last_record.is_none_or(|last| *number > last)) {
             self.last_record = Some(number);
             draft.marks.push(Mark { key: last_record_key(identity), value: number.to_be_bytes().to_vec() });
@@ -293,14 +396,21 @@ impl<S: Surroundings> Recorder<S> {
     }
 
     fn begin(&mut self, now: Moment, token: Token, number: u32, head: RecordingHead) {
+        let gateway = Now { clock: &self.surroundings.clock(), civil: self.surroundings.civil(now) };
+        if self.judge.recording(&head, now, &gateway) != Whose::Ours {
+            self.of_others.insert(number);
+            self.others += 1;
+            return self.due.push(Answer::Refused(token));
+        }
+        self.of_others.remove(&number);
         let (kind, heard) = (head.kind, *self.heard.get_or_insert(now));
-        if self.going_on.insert(kind) {
+        if head.memory == Memory::Live && self.going_on.insert(kind) {
             // Nothing durable says that this stream goes on: what of it is heard, and lost before its first segment, is missed.
             let since = self.before.get(&kind).map_or_else(|| self.mark_of(heard), |(mark, _)| mark.clone());
             self.event_with_mark(now, "recording", mark_key(&self.conversation.device.identity, kind), since);
         }
         let recording = Recording {
-            id: self.surroundings.recording_id(),
+            id: self.recording_id(number, &head),
             span: head.samples_in(SEGMENT_SPAN_MAX),
             head,
             index: 0,
@@ -310,6 +420,21 @@ impl<S: Surroundings> Recorder<S> {
             lost: None,
         };
         self.recordings.insert(number, recording);
+    }
+
+    /// A recording that a device or a file holds is the same one when it is sent again.
+    fn recording_id(&mut self, number: u32, head: &RecordingHead) -> RecordingId {
+        let named = match (self.conversation.file, head.memory, head.device_time) {
+            (Some(file), ..) => [&file[..], &number.to_be_bytes()].concat(),
+            (None, Memory::Stored, Some(time)) => time.encode().to_vec(),
+            _ => return self.surroundings.recording_id(),
+        };
+        let mut material = [self.conversation.device.identity.as_bytes(), &[0, 4], head.kind.name().as_bytes(), &[0]].concat();
+        material.extend(named);
+        for channel in &head.channels {
+            material.extend(channel.code.0.to_be_bytes());
+        }
+        RecordingId(self.surroundings.origin(&material).0)
     }
 
     fn samples_lost(&mut self, number: u32, first: u64, count: u64) {
@@ -324,13 +449,17 @@ impl<S: Surroundings> Recorder<S> {
     }
 
     fn samples(&mut self, token: Token, number: u32, block: &Block) {
+        if self.of_others.contains(&number) {
+            return self.due.push(Answer::Refused(token));
+        }
         let Some(recording) = self.recordings.get(&number) else {
             // A driver that gives samples of no recording is a defect of ours; its signal is refused, not lost silently.
             return self.refuse(block.received, "undecodable", &[], vec![Answer::Refused(token)]);
         };
         let kind = recording.head.kind;
         let hole = recording.next != block.first || recording.lost.is_some();
-        if let Some((mark, reason)) = self.before.remove(&kind) {
+        let before = if recording.is_live() { self.before.remove(&kind) } else { None };
+        if let Some((mark, reason)) = before {
             self.missed_before(kind, &mark, reason, block);
         } else if hole && (recording.next > 0 || recording.lost.is_some()) {
             self.file_pending(number, 0, false);
@@ -338,6 +467,9 @@ impl<S: Surroundings> Recorder<S> {
         }
         let Some(recording) = self.recordings.get_mut(&number) else { return };
         recording.take(token, block);
+        if self.noise.get(&number).is_some_and(|noise| noise.is_over(block.received)) {
+            self.file_noise(number);
+        }
         self.cut(number);
     }
 
@@ -352,6 +484,8 @@ impl<S: Surroundings> Recorder<S> {
     fn end(&mut self, token: Token, number: u32) {
         if self.recordings.contains_key(&number) {
             self.close(number, Some(token));
+        } else if self.of_others.contains(&number) {
+            self.due.push(Answer::Refused(token));
         } else {
             // Closed when the conversation was over: all that was pending is filed already.
             self.due.push(Answer::Stored(token));
@@ -363,9 +497,11 @@ impl<S: Surroundings> Recorder<S> {
         let frames = recording.pending_frames();
         recording.pending.answers.extend(token.map(|token| (frames, Answer::Stored(token))));
         self.file_pending(number, 0, true);
+        self.file_noise(number);
         let ended = self.recordings.remove(&number);
-        self.heard = ended.as_ref().map(|recording| recording.last_received).max(self.heard);
-        if let Some(recording) = ended.filter(|recording| recording.lost.is_some()) {
+        let live = ended.as_ref().filter(|recording| recording.is_live());
+        self.heard = live.map(|recording| recording.last_received).max(self.heard);
+        if let Some(recording) = ended.filter(|recording| recording.lost.is_some() && recording.is_live()) {
             // Samples were lost at its end, nobody knows how many: the span closes with the first block of the next one.
             let mark = recording.lost_from(self.surroundings.clock());
             self.before.insert(recording.head.kind, (mark, MissedReason::Corrupt));
@@ -403,7 +539,7 @@ impl<S: Surroundings> Recorder<S> {
         let Some(recording) = self.recordings.get_mut(&number) else { return };
         let ended_by_device = ends && !self.link_down && recording.lost.is_none();
         let mut marks = Vec::new();
-        if frames > 0 || ended_by_device {
+        if recording.is_live() && (frames > 0 || ended_by_device) {
             let mark = StreamMark { conversation: self.id.0.to_vec(), ..recording.mark(frames, clock, ended_by_device) };
             if ended_by_device {
                 self.going_on.remove(&recording.head.kind);
@@ -417,7 +553,10 @@ impl<S: Surroundings> Recorder<S> {
         let mut draft = self.draft(Lane::Waveforms, class, received, Content::Segment(segment));
         draft.origin = Some(self.surroundings.origin(&origin));
         draft.marks = marks;
-        self.filings.push_back(Filing { draft, answers });
+        match self.noise.get_mut(&number) {
+            Some(noise) => noise.segments.push(Filing { draft, answers }),
+            None => self.filings.push_back(Filing { draft, answers }),
+        }
     }
 
     /// A hole between a stream's last sample in an earlier session or recording and this first block.
@@ -431,13 +570,30 @@ impl<S: Surroundings> Recorder<S> {
         self.miss(kind, mark.recording.clone(), mark.clock.clone(), span, counted, reason);
     }
 
-    /// A hole within a recording.
+    /// A hole within a recording: told with those that come soon after it.
     fn missed_within(&mut self, number: u32, block: &Block) {
+        if self.noise.get(&number).is_some_and(|noise| noise.is_over(block.received)) {
+            self.file_noise(number);
+        }
         let Some(recording) = self.recordings.get_mut(&number) else { return };
         let counted = recording.lost.take().flatten().filter(|_| block.device_counter.is_some());
+        let from = recording.last_received.min(block.received).as_nanos();
         let (kind, id) = (recording.head.kind, recording.id.0.to_vec());
-        let span = (recording.last_received.min(block.received).as_nanos(), block.received);
-        self.miss(kind, id, Some(self.surroundings.clock()), span, counted, MissedReason::Corrupt);
+        let missed = missed(kind, id, (from, block.received), counted, MissedReason::Corrupt);
+        match self.noise.get_mut(&number) {
+            Some(noise) => noise.add(missed, block.received),
+            None => {
+                let noise = Noise { since: block.received, missed, to: block.received, segments: Vec::new() };
+                self.noise.insert(number, noise);
+            }
+        }
+    }
+
+    fn file_noise(&mut self, number: u32) {
+        if let Some(noise) = self.noise.remove(&number) {
+            self.file_missed(noise.missed, Some(self.surroundings.clock()), noise.to);
+            self.filings.extend(noise.segments);
+        }
     }
 
     /// Frames that no stream can hold, however few of them: refused and declared, and the recording goes on behind them.
@@ -462,20 +618,59 @@ impl<S: Surroundings> Recorder<S> {
         counted: Option<(u64, u64)>,
         reason: MissedReason,
     ) {
-        let missed = wire::Missed {
-            device: 0,
-            recording,
-            from_clock: 0,
-            from_boottime_ns,
-            to_boottime_ns: to.as_nanos(),
-            first: counted.map(|(first, _)| first),
-            last: counted.map(|(_, last)| last),
-            reason: reason.into(),
-            kind: record::kind_to_wire(kind).into(),
-        };
+        self.file_missed(missed(kind, recording, (from_boottime_ns, to), counted, reason), from_clock, to);
+    }
+
+    fn file_missed(&mut self, missed: wire::Missed, from_clock: Option<wire::Clock>, to: Moment) {
         let mut draft = self.draft(Lane::Journal, Class::Value, to, Content::Missed(missed));
         draft.from_clock = from_clock;
         self.filings.push_back(Filing { draft, answers: Vec::new() });
+    }
+}
+
+fn missed(
+    kind: Kind,
+    recording: Vec<u8>,
+    (from_boottime_ns, to): (u64, Moment),
+    counted: Option<(u64, u64)>,
+    reason: MissedReason,
+) -> wire::Missed {
+    wire::Missed {
+        device: 0,
+        recording,
+        from_clock: 0,
+        from_boottime_ns,
+        to_boottime_ns: to.as_nanos(),
+        first: counted.map(|(first, _)| first),
+        last: counted.map(|(_, last)| last),
+        reason: reason.into(),
+        kind: record::kind_to_wire(kind).into(),
+        count: None,
+    }
+}
+
+impl Noise {
+    fn is_over(&self, now: Moment) -> bool {
+        now.since(self.since) >= NOISE_SPAN_MAX || self.segments.len() >= NOISE_SEGMENTS_MAX
+    }
+
+    /// One more hole: the span grows to its end, and what is between them is not counted.
+    fn add(&mut self, hole: wire::Missed, to: Moment) {
+        let samples = |missed: &wire::Missed| {
+            let span = missed.first.zip(missed.last).map(|(first, last)| last.saturating_sub(first).saturating_add(1));
+            missed.count.or(span)
+        };
+        let count = samples(&self.missed).zip(samples(&hole)).map(|(before, more)| before.saturating_add(more));
+        // Where one of them is not counted, time alone says which samples there were.
+        let counted = count.and(self.missed.first).zip(hole.last);
+        self.missed = wire::Missed {
+            first: counted.map(|(first, _)| first),
+            last: counted.map(|(_, last)| last),
+            count,
+            to_boottime_ns: hole.to_boottime_ns,
+            ..std::mem::take(&mut self.missed)
+        };
+        self.to = to;
     }
 }
 
@@ -490,203 +685,6 @@ fn take_or_refuse(measured: &mut Measured) -> Result<(), &'static str> {
     plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device).map_err(|refusal| refusal.class)?;
     let absent = |value: &Value| value.quantity == Quantity::Special(Special::NotAvailable);
     if measured.values.iter().all(absent) { Err("absent") } else { Ok(()) }
-}
-
-/// Samples per second, and how they are spread over time.
-trait Paced {
-    fn samples_in(&self, span: Duration) -> usize;
-}
-
-impl Paced for RecordingHead {
-    fn samples_in(&self, span: Duration) -> usize {
-        let per_second = u64::from(self.rate.samples) / u64::from(self.rate.seconds.max(1));
-        usize::try_from(per_second.saturating_mul(span.as_secs()))
-            .unwrap_or(usize::MAX)
-            .clamp(SEGMENT_SAMPLES_MIN, flac::SAMPLES_MAX / 2)
-    }
-}
-
-fn offset_of(frames: u64, rate: Rate) -> Duration {
-    let nanoseconds = u128::from(frames) * u128::from(rate.seconds) * 1_000_000_000 / u128::from(rate.samples.max(1));
-    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
-}
-
-impl Recording {
-    fn channels(&self) -> usize {
-        self.head.channels.len().max(1)
-    }
-
-    fn pending_frames(&self) -> usize {
-        self.pending.samples.len() / self.channels()
-    }
-
-    fn take(&mut self, token: Token, block: &Block) {
-        let frames_before = self.pending_frames();
-        if frames_before == 0 {
-            self.pending.first = block.first;
-            self.pending.device_counter = block.device_counter;
-        }
-        self.pending.received(frames_before, block.received, self.head.rate);
-        self.pending.samples.extend_from_slice(&block.samples);
-        let frames = self.pending_frames();
-        self.pending.flag(block, frames_before, frames - frames_before, self.head.channels.len());
-        self.pending.answers.push((frames, Answer::Stored(token)));
-        let added = u64::try_from(frames - frames_before).unwrap_or(u64::MAX);
-        self.next = block.first.saturating_add(added);
-        self.last_received = block.received + offset_of(added.saturating_sub(1), self.head.rate);
-        self.lost = None;
-    }
-
-    /// The FLAC streams of the first `frames` frames; `None` where they do not fit a segment.
-    fn pack(&self, frames: usize) -> Option<Vec<Vec<u8>>> {
-        if frames == 0 {
-            return Some(Vec::new());
-        }
-        let rate = self.head.rate.samples.div_ceil(self.head.rate.seconds.max(1));
-        let samples = self.pending.samples.get(..frames * self.channels())?;
-        let streams = flac::encode(samples, self.channels(), rate).ok()?;
-        let octets: usize = streams.iter().map(Vec::len).sum();
-        (octets + SEGMENT_OVERHEAD_MAX <= SEGMENT_SEALED_OCTETS_MAX || frames <= 2 * SEGMENT_SAMPLES_MIN).then_some(streams)
-    }
-
-    fn mark(&self, frames: usize, clock: wire::Clock, ended: bool) -> StreamMark {
-        let last = u64::try_from(frames).unwrap_or(u64::MAX).saturating_sub(1);
-        StreamMark {
-            clock: Some(clock),
-            boottime_ns: (self.pending.first_received + offset_of(last, self.head.rate)).as_nanos(),
-            counter: self.pending.device_counter.map(|counter| counter.saturating_add(last)),
-            recording: self.id.0.to_vec(),
-            ended,
-            conversation: Vec::new(),
-        }
-    }
-
-    /// Its last sample, as the beginning of a hole.
-    fn lost_from(&self, clock: wire::Clock) -> StreamMark {
-        StreamMark {
-            clock: Some(clock),
-            boottime_ns: self.last_received.as_nanos(),
-            recording: self.id.0.to_vec(),
-            ..StreamMark::default()
-        }
-    }
-
-    /// Takes the first `frames` frames out of what is pending, as a segment with the answers that are due with it.
-    fn segment(&mut self, frames: usize, flac: Vec<Vec<u8>>, last: bool) -> (wire::Segment, Vec<Answer>) {
-        let channels = self.channels();
-        let segment = wire::Segment {
-            recording: self.id.0.to_vec(),
-            index: self.index,
-            first_sample: self.pending.first,
-            first_boottime_ns: self.pending.first_received.as_nanos(),
-            samples: u32::try_from(frames).unwrap_or(u32::MAX),
-            rate_numerator: self.head.rate.samples,
-            rate_denominator: self.head.rate.seconds,
-            channels: self.head.channels.iter().map(record::channel).collect(),
-            flac,
-            last,
-            kind: record::kind_to_wire(self.head.kind).into(),
-            device_counter: self.pending.device_counter,
-            flags: self.pending.flags_within(frames),
-            device_time: self.head.device_time.map(record::date_time),
-            memory: record::memory(self.head.memory).into(),
-            ..wire::Segment::default()
-        };
-        self.index = self.index.saturating_add(1);
-        let answers = self.pending.advance(frames, channels, self.head.rate);
-        (segment, answers)
-    }
-}
-
-impl Pending {
-    /// Notes when a block was received. Octets may wait on their way and never come early: of what the pending blocks say of
-    /// the first sample, the earliest is right, and one late read does not shift the signal behind it.
-    fn received(&mut self, index: usize, at: Moment, rate: Rate) {
-        self.receptions.push((index, at));
-        let of_first = |(index, at): &(usize, Moment)| *at - offset_of(u64::try_from(*index).unwrap_or(u64::MAX), rate);
-        self.first_received = self.receptions.iter().map(of_first).min().unwrap_or(at);
-    }
-
-    /// Notes what a block says of all its samples.
-    fn flag(&mut self, block: &Block, first: usize, count: usize, channels: usize) {
-        use wire::sample_flag::Flag;
-        for channel in 0..channels.min(32) {
-            let bit = 1_u32 << channel;
-            let all = [
-                (Flag::LeadOff, block.lead_off & bit != 0),
-                (Flag::Saturated, block.saturated & bit != 0),
-                (Flag::Artifact, block.artifact),
-            ];
-            for (flag, _) in all.into_iter().filter(|(_, raised)| *raised) {
-                self.raise(flag, channel, first, count);
-            }
-        }
-    }
-
-    /// Joins a flagged span to the one before it, where it continues that.
-    fn raise(&mut self, flag: wire::sample_flag::Flag, channel: usize, first: usize, count: usize) {
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let span = wire::SampleFlag { flag: flag.into(), channel: number(channel), first: number(first), count: number(count) };
-        let continues = |known: &wire::SampleFlag| {
-            known.flag == span.flag && known.channel == span.channel && known.first + known.count == span.first
-        };
-        match self.flags.iter().position(continues) {
-            Some(at) => self.flags[at].count += span.count,
-            None => self.flags.push(span),
-        }
-    }
-
-    fn flags_within(&self, frames: usize) -> Vec<wire::SampleFlag> {
-        let frames = u32::try_from(frames).unwrap_or(u32::MAX);
-        let within = |flag: &wire::SampleFlag| {
-            (flag.first < frames).then(|| wire::SampleFlag { count: flag.count.min(frames - flag.first), ..*flag })
-        };
-        let exact: Vec<wire::SampleFlag> = self.flags.iter().filter_map(within).collect();
-        if exact.len() <= FLAGS_MAX { exact } else { widened(&exact) }
-    }
-
-    /// Drops the first `frames` frames and gives the answers that are due with them.
-    fn advance(&mut self, frames: usize, channels: usize, rate: Rate) -> Vec<Answer> {
-        let whole = self.samples.len() / channels.max(1);
-        self.samples.drain(..(frames * channels).min(self.samples.len()));
-        let count = u64::try_from(frames).unwrap_or(u64::MAX);
-        self.first = self.first.saturating_add(count);
-        self.first_received = self.first_received + offset_of(count, rate);
-        let later = self.receptions.iter().filter(|(index, _)| *index >= frames).map(|(index, at)| (index - frames, *at));
-        // A block that was cut in two says of its rest what it said of its beginning.
-        let cut = self
-            .receptions
-            .iter()
-            .rev()
-            .find(|(index, _)| *index < frames)
-            .map(|(index, at)| (0, *at + offset_of(u64::try_from(frames - index).unwrap_or(u64::MAX), rate)));
-        self.receptions = if frames < whole { cut.into_iter().chain(later).collect() } else { Vec::new() };
-        self.device_counter = self.device_counter.map(|counter| counter.saturating_add(count));
-        let dropped = u32::try_from(frames).unwrap_or(u32::MAX);
-        self.flags.retain_mut(|flag| {
-            let end = (flag.first + flag.count).saturating_sub(dropped);
-            flag.first = flag.first.saturating_sub(dropped);
-            flag.count = end - flag.first;
-            flag.count > 0
-        });
-        let due = if frames >= whole { usize::MAX } else { frames };
-        let (answered, waiting) = std::mem::take(&mut self.answers).into_iter().partition(|(at, _)| *at <= due);
-        self.answers = Vec::into_iter(waiting).map(|(at, answer): (usize, Answer)| (at - frames, answer)).collect();
-        Vec::into_iter(answered).map(|(_, answer): (usize, Answer)| answer).collect()
-    }
-}
-
-/// One span a flag and channel, from its first sample to its last: more is distrusted than was flagged, never less.
-fn widened(exact: &[wire::SampleFlag]) -> Vec<wire::SampleFlag> {
-    let mut wide: BTreeMap<(i32, u32), (u32, u32)> = BTreeMap::new();
-    for span in exact {
-        let (first, end) = wide.entry((span.flag, span.channel)).or_insert((span.first, span.first + span.count));
-        *first = (*first).min(span.first);
-        *end = (*end).max(span.first + span.count);
-    }
-    wide.into_iter()
-        .map(|((flag, channel), (first, end))| wire::SampleFlag { flag, channel, first, count: end - first })
-        .collect()
 }
 
 #[cfg(test)]

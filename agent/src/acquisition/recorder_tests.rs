@@ -1,8 +1,12 @@
 use super::*;
+use crate::store::outbox::SEGMENT_SEALED_OCTETS_MAX;
 use kit_protocol::decimal::Decimal;
-use kit_protocol::gatt::date_time::DateTime;
+use kit_protocol::flac;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Channel, Memory};
+use kit_protocol::reading::{Channel, Memory, Rate};
+
+use crate::acquisition::belonging::Slots;
+use crate::identity::tenure::{Activation, Tenure};
 
 /// Counts recordings and states a fixed clock.
 struct Still(u8);
@@ -10,6 +14,9 @@ struct Still(u8);
 impl Surroundings for Still {
     fn clock(&self) -> wire::Clock {
         wire::Clock { boot_id: vec![1; 16], offset_us: 5, ..wire::Clock::default() }
+    }
+    fn civil(&self, _: Moment) -> Option<DateTime> {
+        None
     }
     fn recording_id(&mut self) -> RecordingId {
         self.0 += 1;
@@ -38,8 +45,10 @@ fn recorder_after(marks: Marks) -> Recorder<Still> {
         device: wire::Device { identity: "ecg-1".into(), ..wire::Device::default() },
         driver: wire::Driver { name: "ecg-ads1298".into(), version: "1".into() },
         source: wire::Source::Serial,
+        file: None,
     };
-    Recorder::new(conversation, Still(0), marks, None, MissedReason::AgentDown)
+    let judge = Judge::new(Tenure::default(), DeviceMemory::default(), Slots::default(), true, false);
+    Recorder::new(conversation, Still(0), marks, None, MissedReason::AgentDown, judge)
 }
 
 fn head(leads: u32, rate: u32) -> RecordingHead {
@@ -343,6 +352,7 @@ fn samples_lost_twice_before_the_next_block_are_one_hole() {
         recorder.take(at(1), Err(DriverError::SamplesLost { recording: 1, first, count }));
     }
     recorder.take(at(1), Ok((Token(2), Output::Samples { recording: 1, block: block(600, 500, 1, 8) })));
+    recorder.finish();
     let filed = filings(&mut recorder);
     let Content::Missed(missed) = &filed[1].draft.content else { panic!("no Missed") };
     assert_eq!((missed.first, missed.last), (Some(1_500), Some(1_599)));
@@ -514,4 +524,188 @@ fn what_a_session_remembers_goes_with_the_next_record_and_each_is_answered_once(
     recorder.finish();
     let due: Vec<_> = std::iter::from_fn(|| recorder.poll_answer()).collect();
     assert_eq!(due, [Answer::Refused(Token(4)), Answer::Refused(Token(1))]);
+}
+
+/// A meter's record, numbered and without a time.
+fn record(number: u64) -> Measured {
+    Measured { device_time: None, record: Some(number), octets: vec![1, u8::try_from(number).unwrap()], ..measured(Some(number)) }
+}
+
+/// A conversation with a meter under the second assignment, after what is known of its memory.
+fn meter(memory: DeviceMemory) -> Recorder<Still> {
+    let active = Activation { assignment: "A-2".into(), clock: Some(Still(0).clock()), boottime_ns: 0 };
+    let tenure = Tenure { active: Some(active), ended: 1 };
+    Recorder { judge: Judge::new(tenure, memory, Slots::default(), true, false), ..recorder(BTreeMap::new()) }
+}
+
+/// What came of a conversation: numbers stored, answers, and what the journal says.
+fn outcome(recorder: &mut Recorder<Still>) -> (Vec<u64>, Vec<Answer>, Vec<(String, u64)>) {
+    recorder.finish();
+    let (mut stored, mut answers, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    for filing in std::iter::from_fn(|| recorder.poll_filing()) {
+        match &filing.draft.content {
+            Content::Reading(reading) => stored.extend(reading.record),
+            Content::DeviceEvent(event) => events.push((event.what.clone(), event.count)),
+            other => panic!("{other:?}"),
+        }
+        answers.extend(filing.answers);
+    }
+    answers.extend(std::iter::from_fn(|| recorder.poll_answer()));
+    (stored, answers, events)
+}
+
+fn say(recorder: &mut Recorder<Still>, highest: u64, records: impl Iterator<Item = u64>) {
+    recorder.take(at(5), Ok((Token(9_999), Output::Memory { highest: Some(highest) })));
+    for number in records {
+        recorder.take(at(6), Ok((Token(u32::try_from(number).unwrap()), Output::Measured(record(number)))));
+    }
+}
+
+#[test]
+fn i4_a_meter_with_50_records_of_a_previous_patient_gives_none_and_the_first_new_one_counts_also_after_it_was_cleared() {
+    let mut first = meter(DeviceMemory { highest: Some(30), floor: Some(0), ended: 0, ..Default::default() });
+    say(&mut first, 50, 1..=50);
+    let (stored, answers, events) = outcome(&mut first);
+    assert!(stored.is_empty());
+    let refused = |answers: &[Answer]| answers.iter().filter(|answer| matches!(answer, Answer::Refused(_))).count();
+    assert_eq!((answers.len(), refused(&answers)), (51, 50));
+    assert_eq!(events, [(NOT_THE_PATIENT.to_owned(), 50)], "one event, without values");
+
+    // The agent starts again: what it knows comes from the file.
+    let mut second = meter(first.poll_memory(true).unwrap());
+    say(&mut second, 51, 1..=51);
+    let (stored, _, events) = outcome(&mut second);
+    assert_eq!((stored, events), (vec![51], Vec::new()), "the fifty were counted");
+
+    let mut third = meter(second.poll_memory(true).unwrap());
+    third.last_record = Some(51);
+    third.take(at(5), Ok((Token(1), Output::Memory { highest: Some(1) })));
+    let again = Measured { octets: vec![7, 7], ..record(1) };
+    third.take(at(6), Ok((Token(2), Output::Measured(again))));
+    let filing = third.poll_filing().unwrap();
+    assert!(matches!(&filing.draft.content, Content::Reading(reading) if reading.record == Some(1)));
+    assert_eq!(filing.draft.marks[0].value, 1_u64.to_be_bytes(), "what is durable begins again too");
+}
+
+#[test]
+fn i4_what_may_be_anothers_waits_for_a_clock_and_is_refused_where_none_comes() {
+    let time = |minute| DateTime { year: 2026, month: 11, day: 21, hour: 8, minute, second: 0 };
+    let dated = |minute, received| Measured {
+        device_time: Some(time(minute)),
+        received: at(received),
+        octets: vec![minute],
+        memory: Memory::Stored,
+        ..measured(None)
+    };
+    let mut asked = meter(DeviceMemory::default());
+    asked.take(at(3_600), Ok((Token(1), Output::Measured(dated(50, 3_600)))));
+    assert!(asked.poll_filing().is_none() && asked.poll_answer().is_none(), "nobody knows");
+    assert_eq!(asked.poll_timeout(), Some(at(3_610)));
+    asked.take(at(3_601), Ok((Token(2), Output::DeviceClock { device: time(59), at: at(3_601) })));
+    let filing = asked.poll_filing().unwrap();
+    let Content::Reading(reading) = &filing.draft.content else { panic!("{filing:?}") };
+    assert_eq!(filing.answers, [Answer::Stored(Token(1))]);
+    assert!(reading.device_offset_ms.is_some() && asked.poll_timeout().is_none());
+
+    let mut in_vain = meter(DeviceMemory::default());
+    in_vain.take(at(3_600), Ok((Token(1), Output::Measured(dated(50, 3_600)))));
+    in_vain.handle_timeout(at(3_609));
+    assert_eq!(in_vain.poll_answer(), None);
+    in_vain.handle_timeout(at(3_610));
+    assert_eq!(in_vain.poll_answer(), Some(Answer::Refused(Token(1))));
+    assert_eq!(outcome(&mut in_vain).2, [(NOT_THE_PATIENT.to_owned(), 1)]);
+}
+
+#[test]
+fn i4_no_more_than_32_measurements_wait_for_a_clock() {
+    let mut recorder = meter(DeviceMemory::default());
+    for number in 0..40_u8 {
+        let dated = Measured { octets: vec![number], record: None, ..measured(Some(1)) };
+        recorder.take(at(4), Ok((Token(number.into()), Output::Measured(dated))));
+    }
+    assert_eq!(std::iter::from_fn(|| recorder.poll_answer()).count(), 8);
+    recorder.finish();
+    assert_eq!(std::iter::from_fn(|| recorder.poll_answer()).count(), 32);
+}
+
+#[test]
+fn i4_a_recording_of_another_patient_is_refused_whole_and_counted_once() {
+    let mut recorder = meter(DeviceMemory::default());
+    recorder.take(at(5), Ok((Token(1), Output::DeviceClock { device: measured(Some(1)).device_time.unwrap(), at: at(5) })));
+    let before = DateTime { year: 2025, month: 1, day: 1, hour: 0, minute: 0, second: 0 };
+    let head = RecordingHead { memory: Memory::Stored, device_time: Some(before), ..head(1, 500) };
+    recorder.take(at(6), Ok((Token(2), Output::Begin { recording: 1, head })));
+    recorder.take(at(6), Ok((Token(3), Output::Samples { recording: 1, block: block(0, 500, 1, 8) })));
+    let of_it = Measured { recording: Some(1), memory: Memory::Live, ..measured(None) };
+    recorder.take(at(6), Ok((Token(4), Output::End { recording: 1 })));
+    recorder.take(at(6), Ok((Token(5), Output::Measured(of_it))));
+    let (stored, answers, events) = outcome(&mut recorder);
+    assert!(stored.is_empty());
+    let refused = [2, 3, 4, 5].map(|token| Answer::Refused(Token(token)));
+    assert!(refused.iter().all(|answer| answers.contains(answer)) && answers.len() == 5, "{answers:?}");
+    assert_eq!(events, [(NOT_THE_PATIENT.to_owned(), 2)]);
+}
+
+#[test]
+fn i2a_a_recording_out_of_a_memory_is_the_same_one_when_it_is_sent_again() {
+    let time = DateTime { year: 2026, month: 11, day: 21, hour: 8, minute: 0, second: 0 };
+    let sent = |recorder: &mut Recorder<Still>, device_time| {
+        let head = RecordingHead { memory: Memory::Stored, continuous: false, device_time, ..head(1, 500) };
+        recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head })));
+        recorder.take(at(0), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 5_000, 1, 8) })));
+        recorder.take(at(0), Ok((Token(2), Output::End { recording: 1 })));
+        let filed = filings(recorder);
+        assert!(filed.iter().all(|filing| filing.draft.marks.is_empty()), "a memory is no stream");
+        filed.iter().map(|filing| filing.draft.origin.unwrap()).collect::<Vec<_>>()
+    };
+    let mut recorder = recorder(BTreeMap::new());
+    let first = sent(&mut recorder, Some(time));
+    assert_eq!(first.len(), 3);
+    assert_eq!(first, sent(&mut recorder, Some(time)));
+    assert_ne!(first, sent(&mut recorder, None), "what nothing names is never merged");
+}
+
+#[test]
+fn i3_holes_of_a_noisy_line_are_one_record_for_each_4_s_and_come_before_the_segments_between_them() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    // 20 s, of which every 50th frame is lost.
+    let mut tokens = 1;
+    for first in (0..10_000_u64).step_by(50) {
+        if first > 0 {
+            recorder.take(at(0), Err(DriverError::SamplesLost { recording: 1, first: first + 1_000 - 1, count: 1 }));
+        }
+        recorder.take(at(0), Ok((Token(tokens), Output::Samples { recording: 1, block: block(first, 49, 1, 8) })));
+        tokens += 1;
+    }
+    recorder.take(at(20), Ok((Token(tokens), Output::End { recording: 1 })));
+    let filed = filings(&mut recorder);
+    let (mut stored, mut declared, mut records, mut owed_from) = (0, 0, 0, 0);
+    for filing in &filed {
+        match &filing.draft.content {
+            Content::Segment(segment) => {
+                let first = segment.first_sample;
+                assert!(first <= owed_from, "a segment from {first} before the hole at {owed_from} is declared");
+                stored += u64::from(segment.samples);
+            }
+            Content::Missed(missed) => {
+                records += 1;
+                declared += missed.count.unwrap_or_else(|| missed.last.unwrap() - missed.first.unwrap() + 1);
+                assert!(missed.to_boottime_ns - missed.from_boottime_ns <= 4_200_000_000);
+                owed_from = missed.last.unwrap() + 1 - 1_000;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((stored, declared), (200 * 49, 199));
+    assert!((5..=7).contains(&records), "{records} records for 20 s");
+    let answered: BTreeSet<u32> =
+        filed.iter().flat_map(|filing| &filing.answers).map(|answer| answer.refused()).map(token).collect();
+    assert_eq!(answered, (0..=tokens).collect());
+}
+
+fn token(answer: Answer) -> u32 {
+    match answer {
+        Answer::Stored(token) | Answer::Refused(token) => token.0,
+    }
 }

@@ -40,6 +40,9 @@ pub struct DeviceView {
     pub segments: u64,
     /// Measurements refused since the agent started.
     pub refused: u64,
+    /// Of measurements in the device's memory, how many were found not to be the patient's since the agent started.
+    #[serde(default)]
+    pub not_the_patient: u64,
     /// Octets skipped to find the next frame since the agent started.
     pub skipped_octets: u64,
     /// What is wrong, and what to do.

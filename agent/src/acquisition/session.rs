@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use device_drivers::driver::{Command, DriverError, Event, Session};
+use device_drivers::driver::{Command, Driver, DriverError, Effect, Endpoint, Event, LinkError, Session};
 use device_drivers::transport::{Link, LinkEvent, Occurrence};
 use kit_protocol::uplink::wire::record::Content;
 use tokio::sync::watch;
 
-use super::recorder::{Answer, Filing, Recorder, Surroundings};
+use super::recorder::{Answer, Filing, NOT_THE_PATIENT, Recorder, Surroundings};
 use super::roster::Roster;
 use crate::clock::Clock;
+use crate::identity::memories::Memories;
 use crate::store::outbox::StoreError;
 use crate::store::thread::{Draft, StoreHandle};
 
@@ -45,8 +46,36 @@ pub struct Surface<'a> {
     pub roster: &'a Roster,
     /// Its place there.
     pub at: usize,
+    /// Where it is kept what is known of the device's memory.
+    pub memories: &'a Memories,
+    /// The device's identity.
+    pub device: &'a str,
+    /// What may be written to it.
+    pub writes: Writes,
     /// Turns true when the conversation must end.
     pub stop: watch::Receiver<bool>,
+}
+
+/// What may be written to a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Writes {
+    /// Its driver's rows.
+    pub driver: &'static Driver,
+    /// Records may be deleted.
+    pub may_delete: bool,
+    /// Its clock may be set.
+    pub may_set_clock: bool,
+}
+
+impl Writes {
+    fn check(&self, to: Endpoint, octets: &[u8]) -> Result<(), &'static str> {
+        match self.driver.allows(to, octets).map(|row| row.effect) {
+            None => Err("no row of the driver allows it"),
+            Some(Effect::Delete) if !self.may_delete => Err("nothing may be deleted on this device"),
+            Some(Effect::SetClock) if !self.may_set_clock => Err("this device's clock may not be set"),
+            Some(_) => Ok(()),
+        }
+    }
 }
 
 /// Holds one conversation until its link goes down, its session closes, or it is stopped. What the session gave by then is
@@ -82,7 +111,8 @@ impl<S: Surroundings> Talk<'_, S> {
             if let Some(ended) = self.settle(link).await {
                 return ended;
             }
-            let wake = self.session.poll_timeout();
+            let (of_session, of_recorder) = (self.session.poll_timeout(), self.recorder.poll_timeout());
+            let wake = of_session.into_iter().chain(of_recorder).min();
             let sleep = wake.map_or(SLEEP_MAX, |wake| wake.since(self.surface.clock.now()).min(SLEEP_MAX));
             tokio::select! {
                 event = link.next() => match event {
@@ -91,9 +121,10 @@ impl<S: Surroundings> Talk<'_, S> {
                 },
                 () = tokio::time::sleep(sleep) => {
                     let now = self.surface.clock.now();
-                    if wake.is_some_and(|wake| wake <= now) {
+                    if of_session.is_some_and(|wake| wake <= now) {
                         self.session.handle_timeout(now);
                     }
+                    self.recorder.handle_timeout(now);
                 }
                 () = stopped(&mut self.surface.stop) => return Ended::Stopped,
             }
@@ -106,10 +137,12 @@ impl<S: Surroundings> Talk<'_, S> {
             let mut quiet = true;
             while let Some(command) = self.session.poll_command() {
                 quiet = false;
-                let closes = command == Command::Close;
-                link.carry_out(command).await;
-                if closes {
+                if command == Command::Close {
+                    link.carry_out(command).await;
                     return Some(Ended::Closed);
+                }
+                if let Some(command) = self.allowed(command) {
+                    link.carry_out(command).await;
                 }
             }
             quiet &= !self.hand_on().await;
@@ -122,6 +155,18 @@ impl<S: Surroundings> Talk<'_, S> {
         }
     }
 
+    /// The command, unless it is a write that is on no row of its driver, or that nobody allowed here: such a one never reaches
+    /// the link.
+    fn allowed(&mut self, command: Command) -> Option<Command> {
+        let Command::Write { token, to, octets, .. } = &command else { return Some(command) };
+        let Err(why) = self.surface.writes.check(*to, octets) else { return Some(command) };
+        let now = self.surface.clock.now();
+        tracing::warn!(device = self.surface.device, why, "a write was not sent");
+        self.recorder.event(now, "write-not-allowed", 1);
+        self.session.handle_event(now, Event::Failed { command: *token, error: LinkError::Refused(why.into()) });
+        None
+    }
+
     /// Files what the session gave, once. True if there was anything.
     async fn hand_on(&mut self) -> bool {
         let mut any = false;
@@ -130,10 +175,22 @@ impl<S: Surroundings> Talk<'_, S> {
             self.count(&output);
             self.recorder.take(self.surface.clock.now(), output);
         }
+        self.keep_memory(false);
         any | self.file().await
     }
 
+    /// What is known of the device's memory is on the disk before what follows from it is.
+    fn keep_memory(&mut self, ends: bool) {
+        if let Some(memory) = self.recorder.poll_memory(ends)
+            && let Err(error) = self.surface.memories.keep(self.surface.device, &memory)
+        {
+            // Less will then be taken from the device's memory, not more; but for what it sends again after its clock was set.
+            tracing::warn!(%error, "what is known of the device's memory could not be kept");
+        }
+    }
+
     fn take(&mut self, event: &LinkEvent) {
+        self.recorder.stirred(event.at);
         match event.what {
             Occurrence::Received { .. } => self.recorder.heard(event.at),
             Occurrence::Down { .. } => {
@@ -172,6 +229,7 @@ impl<S: Surroundings> Talk<'_, S> {
                         Counted::Reading => view.readings += 1,
                         Counted::Segment => view.segments += 1,
                         Counted::Refusal => view.refused += 1,
+                        Counted::NotThePatient(count) => view.not_the_patient += count,
                         Counted::Other => {}
                     }
                 });
@@ -256,6 +314,7 @@ impl<S: Surroundings> Talk<'_, S> {
         }
         while self.hand_on().await {}
         self.recorder.finish();
+        self.keep_memory(true);
         self.file().await;
     }
 }
@@ -266,15 +325,17 @@ enum Counted {
     Reading,
     Segment,
     Refusal,
+    NotThePatient(u64),
     Other,
 }
 
 impl Counted {
     fn of(draft: &Draft) -> Self {
-        match draft.content {
+        match &draft.content {
             Content::Reading(_) => Self::Reading,
             Content::Segment(_) => Self::Segment,
             Content::Refusal(_) => Self::Refusal,
+            Content::DeviceEvent(event) if event.what == NOT_THE_PATIENT => Self::NotThePatient(event.count),
             _ => Self::Other,
         }
     }

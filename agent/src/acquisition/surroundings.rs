@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kit_protocol::gatt::date_time::DateTime;
+use kit_protocol::moment::Moment;
 use kit_protocol::uplink::id::{Origin, RecordingId};
 use kit_protocol::uplink::wire;
 
@@ -21,6 +23,10 @@ pub struct World {
 impl Surroundings for World {
     fn clock(&self) -> wire::Clock {
         self.clock.stated()
+    }
+
+    fn civil(&self, at: Moment) -> Option<DateTime> {
+        self.clock.civil(at)
     }
 
     fn recording_id(&mut self) -> RecordingId {

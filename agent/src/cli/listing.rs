@@ -78,10 +78,11 @@ fn device_table(devices: &[DeviceView]) -> std::io::Result<()> {
             device.readings.to_string(),
             device.segments.to_string(),
             device.refused.to_string(),
+            device.not_the_patient.to_string(),
             device.trouble.clone().unwrap_or_default(),
         ]
     };
-    let header = ["device", "driver", "state", "last stored", "readings", "segments", "refused", "to do"];
+    let header = ["device", "driver", "state", "last stored", "readings", "segments", "refused", "not the patient's", "to do"];
     print::table(&header, devices.iter().map(row).collect(), "No devices are configured: add a [[device]] to the configuration.")
 }
 

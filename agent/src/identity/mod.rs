@@ -2,8 +2,10 @@
 
 pub mod assignment;
 pub mod keys;
+pub mod memories;
 pub mod origin;
 pub mod secret;
+pub mod tenure;
 
 use std::path::Path;
 use std::sync::Arc;

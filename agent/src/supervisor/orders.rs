@@ -14,6 +14,7 @@ use crate::clock::{Clock, unix_us};
 use crate::config::Config;
 use crate::identity::keys::CentreKeys;
 use crate::identity::secret::write_durably;
+use crate::identity::tenure::Tenures;
 use crate::identity::{Identity, assignment};
 use crate::store::thread::StoreHandle;
 
@@ -30,6 +31,7 @@ pub(super) struct Orders {
     store: StoreHandle,
     pausing: Arc<watch::Sender<bool>>,
     conversations: Arc<RwLock<()>>,
+    tenures: Arc<Tenures>,
 }
 
 impl Orders {
@@ -43,6 +45,7 @@ impl Orders {
             store: shared.store.clone(),
             pausing,
             conversations: Arc::clone(&shared.conversations),
+            tenures: Arc::clone(&shared.tenures),
         }
     }
 
@@ -82,17 +85,28 @@ impl Orders {
         self.pausing.send_replace(true);
         let closed = tokio::time::timeout(CLOSE_MAX, self.conversations.write()).await;
         let switched = match closed {
-            Ok(_none_open) => match self.store.switch_epoch(assignment.as_deref(), reason).await {
-                Ok(_) => Ok(()),
-                // The epoch did change: what failed came after that, and is made good with the next record.
-                Err(_) if self.active() == assignment => Ok(()),
-                // A disk that failed in the middle of it may have changed it or not: once it opens again that is seen.
-                Err(error) => Err(format!("{error}; ask `kit-agent assignment` which one is active, then try again")),
-            },
+            Ok(_none_open) => self.change(assignment, reason).await,
             Err(_) => Err("a device did not let go in 5 seconds; nothing was changed, try again".into()),
         };
         self.pausing.send_replace(false);
         switched
+    }
+
+    /// Since when it is active is known before it is: by that a device's memory is judged.
+    async fn change(&self, assignment: Option<String>, reason: EpochReason) -> Result<(), String> {
+        // Only a store that is open tells which one is active.
+        self.store.mark("tenure").await.map_err(|error| format!("{error}; nothing was changed, try again"))?;
+        let (clock, now) = (self.clock.stated(), self.clock.now().as_nanos());
+        self.tenures.change(self.active().as_deref(), assignment.as_deref(), clock, now).map_err(|error| {
+            format!("since when it is active could not be kept ({error}); nothing was changed, free the disk")
+        })?;
+        match self.store.switch_epoch(assignment.as_deref(), reason).await {
+            Ok(_) => Ok(()),
+            // The epoch did change: what failed came after that, and is made good with the next record.
+            Err(_) if self.active() == assignment => Ok(()),
+            // A disk that failed in the middle of it may have changed it or not: once it opens again that is seen.
+            Err(error) => Err(format!("{error}; ask `kit-agent assignment` which one is active, then try again")),
+        }
     }
 
     /// The active assignment, as the store shows it.
@@ -133,6 +147,7 @@ mod tests {
             store: StoreHandle::start_with(move || Ok(MemoryOutbox::open(&disk))).unwrap(),
             pausing: Arc::new(watch::Sender::new(false)),
             conversations: Arc::new(RwLock::new(())),
+            tenures: Arc::new(Tenures::load(folder.join("tenure"))),
         }
     }
 

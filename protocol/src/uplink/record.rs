@@ -161,9 +161,10 @@ pub fn used_numbers(record: &wire::Record, mut see: impl FnMut(u32, Use)) {
     }
 }
 
-/// The reading of a measurement; its device and driver numbers are still to be set.
+/// The reading of a measurement that arrived from `source`, or that we derived; its device and driver numbers are still to be set.
 #[must_use]
 pub fn reading(measured: &Measured, source: wire::Source) -> wire::Reading {
+    let source = if measured.derived { wire::Source::Derived } else { source };
     wire::Reading {
         kind: kind_to_wire(measured.kind).into(),
         source: source.into(),
@@ -341,6 +342,14 @@ mod tests {
         assert_ne!(by_record, origin_material("d", &measured(Some(8), None), &[0; 32]));
         assert_ne!(by_record, origin_material("e", &measured(Some(7), None), &[0; 32]));
         assert_ne!(by_record, origin_material("d", &measured(Some(7), None), &[1; 32]));
+    }
+
+    #[test]
+    fn what_we_derived_does_not_pass_for_what_a_device_said() {
+        let said = measured(None, None);
+        let derived = Measured { derived: true, ..said.clone() };
+        assert_eq!(reading(&said, wire::Source::Serial).source(), wire::Source::Serial);
+        assert_eq!(reading(&derived, wire::Source::Serial).source(), wire::Source::Derived);
     }
 
     #[test]
