@@ -8,6 +8,13 @@
 pub mod battery_level;
 pub mod current_time;
 pub mod date_time;
+pub mod elapsed_time;
+pub mod glucose_feature;
+pub mod glucose_measurement;
+pub mod glucose_measurement_context;
+pub mod health_observation;
+pub mod health_observation_segment;
+pub mod health_sensor_features;
 pub mod plx_continuous;
 pub mod plx_features;
 pub mod plx_spot_check;
@@ -16,3 +23,7 @@ pub mod racp;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_glucose;
+#[cfg(test)]
+mod tests_health_sensor;
