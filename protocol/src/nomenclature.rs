@@ -144,6 +144,8 @@ pub const TERMS: &[Term] = &[
     row(160_200, "glucose-arterial-whole-blood", "MDC_CONC_GLU_ARTERIAL_WHOLEBLOOD", &[], GLUCOSE),
     row(160_204, "glucose-arterial-plasma", "MDC_CONC_GLU_ARTERIAL_PLASMA", &[], GLUCOSE),
     row(160_208, "glucose-control-solution", "MDC_CONC_GLU_CONTROL", &[], GLUCOSE),
+    row(160_020, "glucose", "MDC_CONC_GLU_GEN", &[], GLUCOSE),
+    row(68_185, "measurement-duration", "MDC_ATTR_TIME_PD_MSMT_ACTIVE", &[], &["s"]),
     row(160_220, "hba1c", "MDC_CONC_HBA1C", &[], &["%"]),
     row(8_417_760, "exercise", "MDC_CTXT_GLU_EXERCISE", &[], &["%"]),
     row(8_417_764, "carbohydrates", "MDC_CTXT_GLU_CARB", &[], &["g"]),

@@ -53,6 +53,7 @@ pub const RANGES: &[Range] = &[
     range(150_388, "Cel", n(5), n(45)),
     range(188_736, "kg", Decimal::new(3, -1), n(650)),
     range(188_740, "cm", n(25), n(275)),
+    range(160_020, "mg/dL", n(1), n(3_000)),
     range(160_184, "mg/dL", n(1), n(3_000)),
     range(160_188, "mg/dL", n(1), n(3_000)),
     range(160_192, "mg/dL", n(1), n(3_000)),
