@@ -10,5 +10,6 @@ mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
+mod stored_records;
 pub mod transport;
 mod wave;
