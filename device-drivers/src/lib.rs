@@ -6,6 +6,7 @@ pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;
 mod gatt_session;
+pub mod glucose_meter;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
