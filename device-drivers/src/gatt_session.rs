@@ -206,6 +206,11 @@ impl GattSession {
         token
     }
 
+    /// Civil time, where the session was opened with it from a trusted clock and may set the device's.
+    pub(crate) fn time_to_set(&self, now: Moment) -> Option<DateTime> {
+        self.clock.civil_at(now).filter(|_| self.clock.may_set)
+    }
+
     pub(crate) fn close(&mut self) {
         self.commands.push_back(Command::Close);
         self.stage = Stage::Ended;

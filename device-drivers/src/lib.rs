@@ -12,6 +12,8 @@ pub mod exercise;
 mod gatt_session;
 pub mod heart_rate;
 mod liveness;
+mod gatt_session;
+pub mod glucose_meter;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
@@ -19,6 +21,7 @@ pub mod registry;
 #[cfg(feature = "transport")]
 pub mod thermometer;
 pub mod spirometer_flow;
+mod stored_records;
 pub mod transport;
 mod wave;
 pub mod weight_scale;

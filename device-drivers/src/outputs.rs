@@ -73,6 +73,11 @@ impl Outputs {
         Ok(self.push(Output::Measured(measured), weight))
     }
 
+    /// What the device's memory holds, before it is asked for.
+    pub(crate) fn memory(&mut self, highest: Option<u64>) {
+        self.push(Output::Memory { highest }, Weight::default());
+    }
+
     pub(crate) fn begin(&mut self, recording: u32, head: RecordingHead) {
         self.push(Output::Begin { recording, head }, Weight::default());
     }

@@ -3,6 +3,7 @@
 use crate::driver::Driver;
 use crate::{blood_pressure, ecg_ads1298, heart_rate, oximeter_nonin, pulse_oximeter, thermometer, weight_scale};
 use crate::{ecg_ads1298, oximeter_nonin, pulse_oximeter, spirometer_flow};
+use crate::{ecg_ads1298, glucose_meter, oximeter_nonin, pulse_oximeter};
 
 /// Every driver.
 pub const DRIVERS: &[Driver] = &[
@@ -15,6 +16,7 @@ pub const DRIVERS: &[Driver] = &[
     ecg_ads1298::DRIVER,
 ];
 pub const DRIVERS: &[Driver] = &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, spirometer_flow::DRIVER, ecg_ads1298::DRIVER];
+pub const DRIVERS: &[Driver] = &[pulse_oximeter::DRIVER, glucose_meter::DRIVER, oximeter_nonin::DRIVER, ecg_ads1298::DRIVER];
 
 /// The driver of that name.
 #[must_use]

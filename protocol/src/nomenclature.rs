@@ -181,6 +181,18 @@ pub const TERMS: &[Term] = &[
     // Glucose: the LOINC code depends on the unit, 2339-0 for mg/dL and 15074-8 for mmol/L; units are never converted.
     row(160_184, "glucose-capillary-whole-blood", "MDC_CONC_GLU_CAPILLARY_WHOLEBLOOD", &["2339-0", "15074-8"], GLUCOSE),
     row(160_188, "glucose-capillary-plasma", "MDC_CONC_GLU_CAPILLARY_PLASMA", &["41653-7"], GLUCOSE),
+    // Further glucose codes, HbA1c and what a user tells a meter: ISO/IEEE 11073-10417, as in Freescale's nomenclature header.
+    row(160_192, "glucose-venous-whole-blood", "MDC_CONC_GLU_VENOUS_WHOLEBLOOD", &[], GLUCOSE),
+    row(160_196, "glucose-venous-plasma", "MDC_CONC_GLU_VENOUS_PLASMA", &[], GLUCOSE),
+    row(160_200, "glucose-arterial-whole-blood", "MDC_CONC_GLU_ARTERIAL_WHOLEBLOOD", &[], GLUCOSE),
+    row(160_204, "glucose-arterial-plasma", "MDC_CONC_GLU_ARTERIAL_PLASMA", &[], GLUCOSE),
+    row(160_208, "glucose-control-solution", "MDC_CONC_GLU_CONTROL", &[], GLUCOSE),
+    row(160_020, "glucose", "MDC_CONC_GLU_GEN", &[], GLUCOSE),
+    row(68_185, "measurement-duration", "MDC_ATTR_TIME_PD_MSMT_ACTIVE", &[], &["s"]),
+    row(160_220, "hba1c", "MDC_CONC_HBA1C", &[], &["%"]),
+    row(8_417_760, "exercise", "MDC_CTXT_GLU_EXERCISE", &[], &["%"]),
+    row(8_417_764, "carbohydrates", "MDC_CTXT_GLU_CARB", &[], &["g"]),
+    row(8_417_796, "medication", "MDC_CTXT_MEDICATION", &[], &["mg", "mL"]),
     row(160_364, "glucose-undetermined-whole-blood", "MDC_CONC_GLU_UNDETERMINED_WHOLEBLOOD", &[], GLUCOSE),
     row(160_368, "glucose-undetermined-plasma", "MDC_CONC_GLU_UNDETERMINED_PLASMA", &[], GLUCOSE),
     row(160_212, "glucose-interstitial-fluid", "MDC_CONC_GLU_ISF", &["99504-3"], GLUCOSE),

@@ -54,8 +54,13 @@ pub const RANGES: &[Range] = &[
     range(150_388, "Cel", n(5), n(45)),
     range(188_736, "kg", Decimal::new(3, -1), n(650)),
     range(188_740, "cm", n(25), n(275)),
+    range(160_020, "mg/dL", n(1), n(3_000)),
     range(160_184, "mg/dL", n(1), n(3_000)),
     range(160_188, "mg/dL", n(1), n(3_000)),
+    range(160_192, "mg/dL", n(1), n(3_000)),
+    range(160_196, "mg/dL", n(1), n(3_000)),
+    range(160_200, "mg/dL", n(1), n(3_000)),
+    range(160_204, "mg/dL", n(1), n(3_000)),
     range(160_212, "mg/dL", n(1), n(3_000)),
     range(160_364, "mg/dL", n(1), n(3_000)),
     range(160_368, "mg/dL", n(1), n(3_000)),
@@ -111,7 +116,7 @@ pub struct Refusal {
 }
 
 /// Statuses by which a device itself says that this is nobody's measurement.
-pub const NOT_THE_PATIENT: &[Status] = &["control-solution", "data-for-demonstration", "data-for-testing"];
+pub const NOT_THE_PATIENT: &[Status] = &["control-solution", "data-for-demonstration", "data-for-testing", "test-data"];
 
 /// Makes absent components absent, then says what speaks against the measurement, if anything.
 pub fn accept(values: &mut [Value], status: &[Status], stated_by: StatedBy) -> Result<(), Refusal> {

@@ -103,6 +103,21 @@ impl<'a> Reader<'a> {
         self.array(field).map(u32::from_le_bytes)
     }
 
+    /// Six octets.
+    pub fn u48(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        self.array(field).map(|[a, b, c, d, e, f]| u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
+    /// One octet, two's complement.
+    pub fn i8(&mut self, field: &'static str) -> Result<i8, DecodeError> {
+        self.array(field).map(i8::from_le_bytes)
+    }
+
+    /// Two octets, two's complement.
+    pub fn i16(&mut self, field: &'static str) -> Result<i16, DecodeError> {
+        self.array(field).map(i16::from_le_bytes)
+    }
+
     /// FLOAT-Type, four octets.
     pub fn float(&mut self, field: &'static str) -> Result<Number, DecodeError> {
         self.u32(field).map(float)

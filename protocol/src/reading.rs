@@ -117,6 +117,11 @@ pub enum Memory {
 /// A status term of the standard, in kebab-case.
 pub type Status = &'static str;
 
+/// The names of the bits that are set, lowest first.
+pub(crate) fn set_bits(bits: u32, names: &'static [Status]) -> impl Iterator<Item = Status> {
+    names.iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| *term)
+}
+
 /// Something about the circumstances of a measurement that the device states. Shape: what and its value, in kebab-case, as the
 /// standard names them: `("site", "finger")`, `("meal", "fasting")`, `("bronchodilator", "after")`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,11 +2,12 @@ use std::time::Duration;
 
 use kit_protocol::decimal::Decimal;
 use kit_protocol::gatt::date_time::DateTime;
-use kit_protocol::gatt::racp::Count;
+use kit_protocol::gatt::racp::{Count, Request, Response, ResponseCode};
 use kit_protocol::reading::{Quantity, Special};
 
 use super::*;
 use crate::driver::{By, DownReason, DriverError, LinkError, MEASUREMENTS_UNSTORED_MAX, Output};
+use crate::stored_records::ATTEMPTS_MAX;
 use crate::transport::scripted::{Conversation, Given, Step};
 
 fn hex(digits: &str) -> Vec<u8> {
@@ -405,7 +406,7 @@ proptest::proptest! {
                     session.handle_event(now, Event::Done { command: token });
                 }
                 if let Command::Write { octets, .. } = command {
-                    proptest::prop_assert!(octets != Request::DELETE_ALL.encode() || session.report.records > 0);
+                    proptest::prop_assert!(octets != Request::DELETE_ALL.encode() || session.memory.records() > 0);
                 }
             }
             while session.poll_output().is_some() {}

@@ -104,6 +104,12 @@ impl DateTime {
         })
     }
 
+    /// So many minutes later; `None` where the date is unknown, on no calendar, or would be outside it.
+    #[must_use]
+    pub fn plus_minutes(&self, minutes: i16) -> Option<Self> {
+        Self::from_seconds(self.seconds()? + i64::from(minutes) * 60)
+    }
+
     /// Day of the week, Monday being 1; `None` where the date is unknown or on no calendar.
     #[must_use]
     pub fn weekday(&self) -> Option<u8> {
@@ -211,6 +217,14 @@ mod tests {
         for seconds in [i64::MIN, -20_000_000_000, 253_402_300_800, i64::MAX] {
             assert_eq!(DateTime::from_seconds(seconds), None, "{seconds}");
         }
+    }
+
+    #[test]
+    fn minutes_are_added_across_midnight_and_new_year() {
+        let time = DateTime { year: 2026, month: 12, day: 31, hour: 23, minute: 59, second: 30 };
+        assert_eq!(time.plus_minutes(1).unwrap().to_string(), "2027-01-01T00:00:30");
+        assert_eq!(time.plus_minutes(-1_440).unwrap().to_string(), "2026-12-30T23:59:30");
+        assert_eq!(DateTime { day: 0, ..time }.plus_minutes(1), None);
     }
 
     proptest::proptest! {

@@ -10,10 +10,19 @@ pub mod battery_level;
 pub mod blood_pressure;
 pub mod body_composition;
 pub mod current_time;
+pub mod battery_level;
+pub mod current_time;
 pub mod date_time;
 pub mod device_information;
 pub mod heart_rate;
 pub mod mi_scale;
+pub mod elapsed_time;
+pub mod glucose_feature;
+pub mod glucose_measurement;
+pub mod glucose_measurement_context;
+pub mod health_observation;
+pub mod health_observation_segment;
+pub mod health_sensor_features;
 pub mod plx_continuous;
 pub mod plx_features;
 pub mod plx_spot_check;
@@ -31,3 +40,7 @@ mod vitals_tests;
 fn bit_terms<const N: usize>(bits: u32, terms: [&'static str; N]) -> impl Iterator<Item = &'static str> {
     terms.into_iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| term)
 }
+#[cfg(test)]
+mod tests_glucose;
+#[cfg(test)]
+mod tests_health_sensor;

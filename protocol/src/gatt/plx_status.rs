@@ -1,6 +1,6 @@
 //! The two status bit sets of the Pulse Oximeter Service, with the standard's terms.
 
-use crate::reading::Status;
+use crate::reading::{Status, set_bits};
 
 /// Measurement Status of a PLX measurement.
 ///
@@ -51,7 +51,7 @@ impl MeasurementStatus {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        terms(self.0.into(), &Self::TERMS)
+        set_bits(self.0.into(), &Self::TERMS)
     }
 }
 
@@ -106,7 +106,7 @@ impl DeviceAndSensorStatus {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        terms(self.0, &Self::TERMS)
+        set_bits(self.0, &Self::TERMS)
     }
 
     /// The three octets of it.
@@ -115,10 +115,6 @@ impl DeviceAndSensorStatus {
         let [a, b, c, _] = self.0.to_le_bytes();
         [a, b, c]
     }
-}
-
-fn terms(bits: u32, names: &'static [Status]) -> impl Iterator<Item = Status> {
-    names.iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| *term)
 }
 
 #[cfg(test)]

@@ -13,18 +13,18 @@ use crate::reader::DecodeError;
 use crate::reading::Status;
 use crate::vectors::{hex, vectors};
 
-fn number(number: Number) -> String {
+pub(super) fn number(number: Number) -> String {
     match number {
         Number::Finite(decimal) => decimal.to_string(),
         Number::Special(special) => format!("{special:?}"),
     }
 }
 
-fn joined(terms: Option<impl Iterator<Item = Status>>) -> String {
+pub(super) fn joined(terms: Option<impl Iterator<Item = Status>>) -> String {
     terms.map_or_else(|| "-".into(), |terms| terms.collect::<Vec<_>>().join(","))
 }
 
-fn or_dash(text: Option<String>) -> String {
+pub(super) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".into())
 }
 
@@ -151,7 +151,7 @@ fn racp_requests_decode_and_encode() {
     }
 }
 
-fn refuses_every_other_length(octets: &[u8], decode: impl Fn(&[u8]) -> Result<(), DecodeError>) {
+pub(super) fn refuses_every_other_length(octets: &[u8], decode: impl Fn(&[u8]) -> Result<(), DecodeError>) {
     for length in 0..octets.len() {
         assert!(matches!(decode(&octets[..length]), Err(DecodeError::Truncated { .. })), "{} of {}", length, hex(octets));
     }
@@ -181,7 +181,7 @@ fn a_number_that_fits_no_sfloat_is_not_encoded() {
     assert_eq!(measurement.encode(), None);
 }
 
-fn date_times() -> impl Strategy<Value = DateTime> {
+pub(super) fn date_times() -> impl Strategy<Value = DateTime> {
     (0..=9999_u16, 0..=12_u8, 0..=31_u8, 0..=23_u8, 0..=59_u8, 0..=59_u8)
         .prop_map(|(year, month, day, hour, minute, second)| DateTime { year, month, day, hour, minute, second })
 }
