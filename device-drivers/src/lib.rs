@@ -10,18 +10,17 @@ pub mod driver;
 pub mod ecg_ads1298;
 pub mod exercise;
 mod gatt_session;
+pub mod glucose_meter;
 pub mod heart_rate;
 mod liveness;
-mod gatt_session;
-pub mod glucose_meter;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
-#[cfg(feature = "transport")]
-pub mod thermometer;
 pub mod spirometer_flow;
 mod stored_records;
+#[cfg(feature = "transport")]
+pub mod thermometer;
 pub mod transport;
 mod wave;
 pub mod weight_scale;

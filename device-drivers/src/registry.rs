@@ -1,22 +1,19 @@
 //! The driver table: one row a driver, standard first. `kit-agent drivers` prints it.
 
 use crate::driver::Driver;
-use crate::{blood_pressure, ecg_ads1298, heart_rate, oximeter_nonin, pulse_oximeter, thermometer, weight_scale};
-use crate::{ecg_ads1298, oximeter_nonin, pulse_oximeter, spirometer_flow};
-use crate::{ecg_ads1298, glucose_meter, oximeter_nonin, pulse_oximeter};
 
 /// Every driver.
 pub const DRIVERS: &[Driver] = &[
-    thermometer::DRIVER,
-    pulse_oximeter::DRIVER,
-    blood_pressure::DRIVER,
-    heart_rate::DRIVER,
-    weight_scale::DRIVER,
-    oximeter_nonin::DRIVER,
-    ecg_ads1298::DRIVER,
+    crate::thermometer::DRIVER,
+    crate::pulse_oximeter::DRIVER,
+    crate::blood_pressure::DRIVER,
+    crate::heart_rate::DRIVER,
+    crate::weight_scale::DRIVER,
+    crate::glucose_meter::DRIVER,
+    crate::oximeter_nonin::DRIVER,
+    crate::spirometer_flow::DRIVER,
+    crate::ecg_ads1298::DRIVER,
 ];
-pub const DRIVERS: &[Driver] = &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, spirometer_flow::DRIVER, ecg_ads1298::DRIVER];
-pub const DRIVERS: &[Driver] = &[pulse_oximeter::DRIVER, glucose_meter::DRIVER, oximeter_nonin::DRIVER, ecg_ads1298::DRIVER];
 
 /// The driver of that name.
 #[must_use]

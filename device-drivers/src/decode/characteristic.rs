@@ -63,7 +63,7 @@ pub(super) fn decoder(characteristic: Uuid) -> Option<Decoder> {
 
 /// Every characteristic that is decoded by itself.
 pub(super) fn all() -> impl Iterator<Item = Uuid> {
-    DECODERS.into_iter().map(|(number, _)| bluetooth(number))
+    DECODERS.iter().map(|(number, _)| bluetooth(*number))
 }
 
 /// The numbers of all that are decoded, for the message of wrong use.
