@@ -49,6 +49,9 @@ mod engine {
         Ok(Decoded { lines, waves: Vec::new() })
     }
 
+    /// Values and statuses of a reading.
+    type Figures = (Vec<Value>, Vec<Status>);
+
     /// So much of a file is shown where it is refused.
     const REFUSED_OCTETS_MAX: usize = 64;
 
@@ -61,7 +64,7 @@ mod engine {
             .collect()
     }
 
-    fn readings(flow: &[f64], interval: Duration) -> Result<Vec<(Vec<Value>, Vec<Status>)>, String> {
+    fn readings(flow: &[f64], interval: Duration) -> Result<Vec<Figures>, String> {
         let signal = Signal::from_flow(flow, interval.as_secs_f64()).map_err(|error| format!("flow: {error}"))?;
         let mut session = Session::new(Subject::default());
         let mut readings: Vec<_> =

@@ -5,6 +5,7 @@
 //!
 //! [`DecodeError::Trailing`]: crate::reader::DecodeError::Trailing
 
+pub mod contec_spirometer;
 pub mod date_time;
 pub mod plx_continuous;
 pub mod plx_features;
