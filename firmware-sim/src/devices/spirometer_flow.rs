@@ -246,7 +246,9 @@ mod tests {
 
     use super::*;
 
-    fn run(seed: u64, scenario: &str, seconds: u64) -> (Vec<Found>, Vec<(Option<u32>, Vec<i32>)>) {
+    type Rows = Vec<(Option<u32>, Vec<i32>)>;
+
+    fn run(seed: u64, scenario: &str, seconds: u64) -> (Vec<Found>, Rows) {
         let mut device = Spirometer::new(seed, &Scenario::parse(scenario).unwrap());
         let (mut octets, mut rows) = (Vec::new(), Vec::new());
         device.advance(Duration::from_secs(seconds), &mut |emission| {

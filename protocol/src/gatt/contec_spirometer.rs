@@ -207,7 +207,7 @@ mod tests {
         let octets = record().encode();
         assert_eq!(octets.len(), Record::OCTETS);
         assert_eq!(octets[..11], [0xe1, 0, 1, 44, 2, 26, 3, 14, 9, 26, 53]);
-        assert_eq!(octets[17..19], [432 & 0x7f, (432_u16 >> 7).to_le_bytes()[0]]);
+        assert_eq!(octets[17..19], [48, 3]);
         assert!(octets[1..].iter().all(|octet| *octet < 0x80));
         assert_eq!(Record::decode(&octets), Ok(record()));
         assert_eq!((Record::volume(432), Record::ratio(864)), (Decimal::new(432, -2), Decimal::new(864, -1)));
