@@ -11,6 +11,7 @@ mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
+pub mod spirometer_contec;
 pub mod spirometer_flow;
 pub mod transport;
 mod wave;

@@ -1,10 +1,11 @@
 //! The driver table: one row a driver, standard first. `kit-agent drivers` prints it.
 
 use crate::driver::Driver;
-use crate::{ecg_ads1298, oximeter_nonin, pulse_oximeter, spirometer_flow};
+use crate::{ecg_ads1298, oximeter_nonin, pulse_oximeter, spirometer_contec, spirometer_flow};
 
 /// Every driver.
-pub const DRIVERS: &[Driver] = &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, spirometer_flow::DRIVER, ecg_ads1298::DRIVER];
+pub const DRIVERS: &[Driver] =
+    &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, spirometer_contec::DRIVER, spirometer_flow::DRIVER, ecg_ads1298::DRIVER];
 
 /// The driver of that name.
 #[must_use]
