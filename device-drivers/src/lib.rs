@@ -17,6 +17,7 @@ mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
+pub mod spirometer_contec;
 pub mod spirometer_flow;
 mod stored_records;
 #[cfg(feature = "transport")]

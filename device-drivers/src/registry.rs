@@ -11,6 +11,7 @@ pub const DRIVERS: &[Driver] = &[
     crate::weight_scale::DRIVER,
     crate::glucose_meter::DRIVER,
     crate::oximeter_nonin::DRIVER,
+    crate::spirometer_contec::DRIVER,
     crate::spirometer_flow::DRIVER,
     crate::ecg_ads1298::DRIVER,
 ];

@@ -49,8 +49,8 @@ mod engine {
         Ok(Decoded { lines, waves: Vec::new() })
     }
 
-    /// The values and statuses of one reading.
-    type Said = (Vec<Value>, Vec<Status>);
+    /// Values and statuses of a reading.
+    type Figures = (Vec<Value>, Vec<Status>);
 
     /// So much of a file is shown where it is refused.
     const REFUSED_OCTETS_MAX: usize = 64;
@@ -64,7 +64,7 @@ mod engine {
             .collect()
     }
 
-    fn readings(flow: &[f64], interval: Duration) -> Result<Vec<Said>, String> {
+    fn readings(flow: &[f64], interval: Duration) -> Result<Vec<Figures>, String> {
         let signal = Signal::from_flow(flow, interval.as_secs_f64()).map_err(|error| format!("flow: {error}"))?;
         let mut session = Session::new(Subject::default());
         let mut readings: Vec<_> =

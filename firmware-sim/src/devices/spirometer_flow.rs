@@ -35,23 +35,23 @@ pub struct Pneumotach {
     quadratic: f64,
     /// °C of the room, and of the gas at the sensor.
     temperature: f64,
+    /// What a litre of that gas is at BTPS.
+    btps: f64,
     /// The blow under way and when it began, ns.
     blow: Option<(u64, Blow)>,
 }
 
-impl Pneumotach {
-    /// What one litre of saturated gas at this temperature is at BTPS. Source: Magnus' formula for water vapour.
-    fn btps_factor(&self) -> f64 {
-        let vapour = |celsius: f64| 6.112 * (17.62 * celsius / (243.12 + celsius)).exp();
-        (1_013.25 - vapour(self.temperature)) / (1_013.25 - vapour(37.0)) * 310.15 / (273.15 + self.temperature)
-    }
+/// What one litre of saturated gas at this temperature is at BTPS. Source: Magnus' formula for water vapour.
+fn btps_factor(celsius: f64) -> f64 {
+    let vapour = |celsius: f64| 6.112 * (17.62 * celsius / (243.12 + celsius)).exp();
+    (1_013.25 - vapour(celsius)) / (1_013.25 - vapour(37.0)) * 310.15 / (273.15 + celsius)
 }
 
 impl Air for Pneumotach {
     fn pressure(&mut self, nanoseconds: u64) -> f64 {
         let Some((since, blow)) = self.blow else { return 0.0 };
         let seconds = Duration::from_nanos(nanoseconds.saturating_sub(since)).as_secs_f64();
-        let flow = blow.flow(seconds) / self.btps_factor();
+        let flow = blow.flow(seconds) / self.btps;
         (self.linear + self.quadratic * flow.abs()) * flow
     }
 
@@ -212,7 +212,11 @@ fn part(seed: u64, boots: u64) -> Part {
     let [linear, quadratic] = pneumotach(seed);
     let temperature = between(seed, 0x3_0002, 17.0, 29.0);
     let offset = between(seed, 0x3_0004 + boots, -0.2, 0.2);
-    Shared::new(Sdp8xx::new(Pneumotach { linear, quadratic, temperature, blow: None }, mixed(seed, boots), offset))
+    Shared::new(Sdp8xx::new(
+        Pneumotach { linear, quadratic, temperature, btps: btps_factor(temperature), blow: None },
+        mixed(seed, boots),
+        offset,
+    ))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "seven digits are more than a calibration has")]
@@ -242,7 +246,9 @@ mod tests {
 
     use super::*;
 
-    fn run(seed: u64, scenario: &str, seconds: u64) -> (Vec<Found>, Vec<(Option<u32>, Vec<i32>)>) {
+    type Rows = Vec<(Option<u32>, Vec<i32>)>;
+
+    fn run(seed: u64, scenario: &str, seconds: u64) -> (Vec<Found>, Rows) {
         let mut device = Spirometer::new(seed, &Scenario::parse(scenario).unwrap());
         let (mut octets, mut rows) = (Vec::new(), Vec::new());
         device.advance(Duration::from_secs(seconds), &mut |emission| {

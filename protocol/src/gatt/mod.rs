@@ -10,6 +10,7 @@ pub mod battery_level;
 pub mod blood_pressure;
 pub mod body_composition;
 pub mod current_time;
+pub mod contec_spirometer;
 pub mod date_time;
 pub mod device_information;
 pub mod elapsed_time;
