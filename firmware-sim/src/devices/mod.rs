@@ -3,6 +3,7 @@
 pub mod ecg_ads1298;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
+pub mod vitals;
 
 mod finger;
 
@@ -11,7 +12,9 @@ use std::time::Duration;
 use kit_protocol::reading::Measured;
 use serde_json::json;
 
+use self::vitals::{Model, Spot};
 use crate::faults::Scenario;
+use crate::firmware::vitals::{Belt, Cuff, Scale, Thermometer};
 use crate::link::gatt::Peripheral;
 use crate::truth::{StreamHead, Truth};
 
@@ -40,7 +43,8 @@ pub struct Device {
 }
 
 /// Every device that can be simulated.
-pub const DEVICES: [Device; 3] = [
+pub const DEVICES: [Device; 7] = [
+    spot::<Cuff>("Blood Pressure Service 0x1810", "cuff"),
     Device {
         name: "ecg-ads1298",
         driver: "ecg-ads1298",
@@ -48,6 +52,7 @@ pub const DEVICES: [Device; 3] = [
         protocol: "ADS1298 frames, 8 leads × 500 Hz",
         parts: "ADS1298",
     },
+    spot::<Belt>("Heart Rate Service 0x180D", "chest electrodes"),
     Device {
         name: "oximeter-nonin",
         driver: "oximeter-nonin",
@@ -62,7 +67,15 @@ pub const DEVICES: [Device; 3] = [
         protocol: "Pulse Oximeter Service 0x1822",
         parts: "MAX30102",
     },
+    spot::<Thermometer>("Health Thermometer Service 0x1809", "thermopile"),
+    spot::<Scale>("Weight Scale Service 0x181D", "load cells"),
 ];
+
+/// The row of a device that measures now and then and indicates its results.
+const fn spot<M: Model + 'static>(protocol: &'static str, parts: &'static str) -> Device {
+    let connection = Connection::Gatt(|seed, scenario, truth| Box::new(Spot::<M>::new(seed, scenario, truth)));
+    Device { name: M::NAME, driver: M::NAME, connection, protocol, parts }
+}
 
 /// The device of this name.
 #[must_use]

@@ -7,6 +7,8 @@ pub mod max30102;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod pulse_signal;
+pub mod spot_device;
+pub mod vitals;
 
 /// Why a device does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +38,15 @@ pub(crate) fn nearest(value: f32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    const FILES: [(&str, &str); 6] = [
+    const FILES: [(&str, &str); 8] = [
         ("calendar", include_str!("calendar.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
         ("max30102", include_str!("max30102.rs")),
         ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
         ("pulse_signal", include_str!("pulse_signal.rs")),
+        ("spot_device", include_str!("spot_device.rs")),
+        ("vitals", include_str!("vitals.rs")),
     ];
 
     #[test]
