@@ -13,8 +13,10 @@ struct Central<M: Model> {
 
 impl<M: Model> Central<M> {
     fn new(scenario: &str, truth: Truth, settings: Settings) -> Self {
-        let device = Spot::with_settings(7, &Scenario::parse(scenario).unwrap(), truth, settings);
-        Self { device, now: Moment::from_nanos(3_000_000_000), indicated: Vec::new(), notified: Vec::new() }
+        let mut device = Spot::with_settings(7, &Scenario::parse(scenario).unwrap(), truth, settings);
+        let now = Moment::from_nanos(3_000_000_000);
+        assert_eq!(device.advertising(now), None, "it begins to live");
+        Self { device, now, indicated: Vec::new(), notified: Vec::new() }
     }
 
     fn wait(&mut self, seconds: u64) {
