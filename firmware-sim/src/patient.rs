@@ -20,6 +20,8 @@ pub struct Vitals {
     pub diastolic: f64,
     /// Breaths a minute.
     pub respiratory_rate: f64,
+    /// Body weight, kg.
+    pub weight: f64,
     /// Pulsatile part of the infrared light through a finger, as a fraction.
     pub perfusion: f64,
 }
@@ -58,6 +60,7 @@ impl Patient {
             diastolic: draw(4, 64.0, 90.0),
             respiratory_rate,
             perfusion: draw(6, 0.02, 0.05),
+            weight: draw(11, 52.0, 98.0),
         };
         let swing = |index, hertz, fraction| Swing { hertz, fraction, phase: draw(index, 0.0, TAU) };
         let swings = [swing(7, respiratory_rate / 60.0, 0.025), swing(8, 0.1, 0.015), swing(9, 0.011, 0.02)];

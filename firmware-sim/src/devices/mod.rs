@@ -4,6 +4,7 @@ pub mod ecg_ads1298;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;
+pub mod vitals;
 
 mod finger;
 
@@ -12,7 +13,9 @@ use std::time::Duration;
 use kit_protocol::reading::Measured;
 use serde_json::json;
 
+use self::vitals::{Model, Spot};
 use crate::faults::Scenario;
+use crate::firmware::vitals::{Belt, Cuff, Scale, Thermometer};
 use crate::link::gatt::Peripheral;
 use crate::truth::{StreamHead, Truth};
 
@@ -41,7 +44,8 @@ pub struct Device {
 }
 
 /// Every device that can be simulated.
-pub const DEVICES: [Device; 4] = [
+pub const DEVICES: &[Device] = &[
+    spot::<Cuff>("Blood Pressure Service 0x1810", "cuff"),
     Device {
         name: "ecg-ads1298",
         driver: "ecg-ads1298",
@@ -49,6 +53,7 @@ pub const DEVICES: [Device; 4] = [
         protocol: "ADS1298 frames, 8 leads × 500 Hz",
         parts: "ADS1298",
     },
+    spot::<Belt>("Heart Rate Service 0x180D", "chest electrodes"),
     Device {
         name: "oximeter-nonin",
         driver: "oximeter-nonin",
@@ -70,12 +75,20 @@ pub const DEVICES: [Device; 4] = [
         protocol: "flow frames, 2 ms",
         parts: "SDP800-500Pa",
     },
+    spot::<Thermometer>("Health Thermometer Service 0x1809", "thermopile"),
+    spot::<Scale>("Weight Scale Service 0x181D", "load cells"),
 ];
+
+/// The row of a device that measures now and then and indicates its results.
+const fn spot<M: Model + 'static>(protocol: &'static str, parts: &'static str) -> Device {
+    let connection = Connection::Gatt(|seed, scenario, truth| Box::new(Spot::<M>::new(seed, scenario, truth)));
+    Device { name: M::NAME, driver: M::NAME, connection, protocol, parts }
+}
 
 /// The device of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Device> {
-    DEVICES.into_iter().find(|device| device.name == name)
+    DEVICES.iter().copied().find(|device| device.name == name)
 }
 
 impl Device {

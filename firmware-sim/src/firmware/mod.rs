@@ -8,6 +8,8 @@ pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod pulse_signal;
 pub mod spirometer_flow;
+pub mod spot_device;
+pub mod vitals;
 
 /// Why a device does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub(crate) fn nearest(value: f32) -> i32 {
 #[cfg(test)]
 mod tests {
     const FILES: [(&str, &str); 7] = [
+    const FILES: [(&str, &str); 8] = [
         ("calendar", include_str!("calendar.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
         ("max30102", include_str!("max30102.rs")),
@@ -45,6 +48,8 @@ mod tests {
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
         ("pulse_signal", include_str!("pulse_signal.rs")),
         ("spirometer_flow", include_str!("spirometer_flow.rs")),
+        ("spot_device", include_str!("spot_device.rs")),
+        ("vitals", include_str!("vitals.rs")),
     ];
 
     #[test]
