@@ -7,3 +7,4 @@ pub mod aa55;
 pub mod ads1298;
 pub mod framer;
 pub mod nonin_df2;
+pub mod pc300;
