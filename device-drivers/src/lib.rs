@@ -5,9 +5,11 @@
 pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;
+pub mod monitor_pc300;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
+mod track;
 pub mod transport;
 mod wave;
