@@ -6,6 +6,7 @@ pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;
 pub mod monitor_pc300;
+mod gatt_session;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
