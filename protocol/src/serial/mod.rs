@@ -5,6 +5,7 @@
 
 pub mod aa55;
 pub mod ads1298;
+pub mod ansar_b;
 pub mod framer;
 pub mod nonin_df2;
 pub mod pc300;
