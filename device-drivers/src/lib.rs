@@ -5,8 +5,9 @@
 pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;
-pub mod monitor_pc300;
 mod gatt_session;
+pub mod monitor_ansar;
+pub mod monitor_pc300;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
