@@ -8,6 +8,8 @@
 pub mod battery_level;
 pub mod current_time;
 pub mod date_time;
+pub mod omron_memory;
+pub mod omron_record;
 pub mod plx_continuous;
 pub mod plx_features;
 pub mod plx_spot_check;
