@@ -2,6 +2,7 @@
 //!
 //! Sessions are pure state machines over the [`driver::Session`] trait; only `transport` touches a radio or a port.
 
+pub mod blood_pressure_omron;
 pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;

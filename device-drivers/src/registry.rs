@@ -1,11 +1,17 @@
 //! The driver table: one row a driver, standard first. `kit-agent drivers` prints it.
 
 use crate::driver::Driver;
-use crate::{ecg_ads1298, monitor_ansar, monitor_pc300, oximeter_nonin, pulse_oximeter};
+use crate::{blood_pressure_omron, ecg_ads1298, monitor_ansar, monitor_pc300, oximeter_nonin, pulse_oximeter};
 
 /// Every driver.
-pub const DRIVERS: &[Driver] =
-    &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, monitor_pc300::DRIVER, monitor_ansar::DRIVER, ecg_ads1298::DRIVER];
+pub const DRIVERS: &[Driver] = &[
+    pulse_oximeter::DRIVER,
+    blood_pressure_omron::DRIVER,
+    oximeter_nonin::DRIVER,
+    monitor_pc300::DRIVER,
+    monitor_ansar::DRIVER,
+    ecg_ads1298::DRIVER,
+];
 
 /// The driver of that name.
 #[must_use]
