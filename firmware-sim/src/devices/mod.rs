@@ -1,6 +1,7 @@
 //! The devices: each a board with its parts, its firmware on it, a patient before it, and faults in its way.
 
 pub mod ecg_ads1298;
+pub mod monitor_pc300;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 
@@ -40,13 +41,20 @@ pub struct Device {
 }
 
 /// Every device that can be simulated.
-pub const DEVICES: [Device; 3] = [
+pub const DEVICES: [Device; 4] = [
     Device {
         name: "ecg-ads1298",
         driver: "ecg-ads1298",
         connection: Connection::Serial(|seed, scenario| Box::new(ecg_ads1298::Ecg::new(seed, scenario))),
         protocol: "ADS1298 frames, 8 leads × 500 Hz",
         parts: "ADS1298",
+    },
+    Device {
+        name: "monitor-pc300",
+        driver: "monitor-pc300",
+        connection: Connection::Serial(|seed, scenario| Box::new(monitor_pc300::Monitor::new(seed, scenario))),
+        protocol: "Creative PC-300 frames (AA 55)",
+        parts: "XGZP6897D, pump, valve, TMP117, MAX30102",
     },
     Device {
         name: "oximeter-nonin",

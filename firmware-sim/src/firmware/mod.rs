@@ -2,11 +2,15 @@
 //! clock or std. Time comes as ticks of the part that samples, or as milliseconds since power-up.
 
 pub mod calendar;
+pub mod cuff_gauge;
 pub mod ecg_ads1298;
 pub mod max30102;
+pub mod monitor_pc300;
+pub mod oscillometry;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod pulse_signal;
+pub mod tmp117;
 
 /// Why a device does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +40,17 @@ pub(crate) fn nearest(value: f32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    const FILES: [(&str, &str); 6] = [
+    const FILES: [(&str, &str); 10] = [
         ("calendar", include_str!("calendar.rs")),
+        ("cuff_gauge", include_str!("cuff_gauge.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
         ("max30102", include_str!("max30102.rs")),
+        ("monitor_pc300", include_str!("monitor_pc300.rs")),
+        ("oscillometry", include_str!("oscillometry.rs")),
         ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
         ("pulse_signal", include_str!("pulse_signal.rs")),
+        ("tmp117", include_str!("tmp117.rs")),
     ];
 
     #[test]

@@ -4,7 +4,9 @@
 //! that goes about it in the wrong order.
 
 pub mod ads1298;
+pub mod arm_cuff;
 pub mod max30102;
+pub mod tmp117;
 pub mod uart;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -427,7 +427,7 @@ fn glucose_octets(m: &Glucose) -> Vec<u8> {
     let (unit, digits) = match m.unit {
         GlucoseUnit::MilligramsPerDecilitre => (1, m.digits),
         GlucoseUnit::MillimolesPerLitre => {
-            let nibbles = |n: u16| (n / 1000 % 10) << 12 | (n / 100 % 10) << 8 | (n / 10 % 10) << 4 | n % 10;
+            let nibbles = |n: u16| (n / 1000 % 10) << 12 | (n / 100 % 10) << 8 | (n / 10 % 10) << 4 | (n % 10);
             (0, m.digits.map(nibbles))
         }
     };
