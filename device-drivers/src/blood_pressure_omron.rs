@@ -30,8 +30,8 @@ use uuid::Uuid;
 
 use self::models::{Model, Unlock};
 use crate::driver::{
-    Allowed, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Output, Pairing, Security, Session, Start, Token,
-    UnlockKey, bluetooth,
+    Allowed, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Pairing, Security, Session, Start, Token, UnlockKey,
+    bluetooth,
 };
 use crate::gatt_session::{GattSession, Given, Plan, earlier};
 

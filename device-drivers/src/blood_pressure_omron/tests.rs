@@ -1,5 +1,5 @@
 use super::*;
-use crate::driver::{About, By, DownReason, LinkError};
+use crate::driver::{About, By, DownReason, LinkError, Output};
 use crate::transport::scripted::{Conversation, Given as Gave, Step};
 
 const O01: &str = "6558541a331ade1800004c00ba00";

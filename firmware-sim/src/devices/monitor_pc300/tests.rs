@@ -54,7 +54,7 @@ fn two_hundred_patients_are_measured_as_they_are() {
         let [(_, Ok(pressure))] = pressures(&messages)[..] else { panic!("seed {seed}: {:?}", pressures(&messages)) };
         let found = device.firmware.as_ref().and_then(|f| f.last_pressure()).unwrap().unwrap();
         // The fall begins when the cuff is full; a sample is 20 ms.
-        let told = messages.iter().filter(|(_, m)| matches!(m, Message::CuffPressure(c) if c.pressure >= 178)).last().unwrap().0;
+        let told = messages.iter().rfind(|(_, m)| matches!(m, Message::CuffPressure(c) if c.pressure >= 178)).unwrap().0;
         let time = |sample: usize| told.as_secs_f64() - 0.8 + 0.02 * f64::from(u32::try_from(sample).unwrap());
         let mean = |value: fn(crate::patient::Vitals) -> f64| {
             let (from, to) = (time(found.first), time(found.last));
