@@ -303,6 +303,16 @@ pub struct About {
     pub firmware: Option<String>,
 }
 
+/// A key that was written into a device at its pairing, and opens it at each conversation. Its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UnlockKey(pub [u8; 16]);
+
+impl core::fmt::Debug for UnlockKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("UnlockKey(…)")
+    }
+}
+
 /// What a session is opened with.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
@@ -310,6 +320,8 @@ pub struct Start {
     pub about: About,
     /// The user slot bound at pairing.
     pub user_slot: Option<u8>,
+    /// The key written at pairing, for devices that have one.
+    pub unlock_key: Option<UnlockKey>,
     /// The highest record number that is already durable.
     pub last_record: Option<u64>,
     /// What a session of this device last had remembered in this boot, so that its moments still count.
@@ -498,6 +510,13 @@ mod tests {
         assert!(!quirk.fits(&about("", "BM8")));
         assert!(!quirk.fits(&About::default()));
         assert!(!Quirk { model: "", ..quirk }.fits(&about("", "BM85")), "a quirk of nobody is of nobody");
+    }
+
+    #[test]
+    fn i7_a_key_is_not_shown() {
+        let start = Start { unlock_key: Some(UnlockKey([0xab; 16])), ..Start::default() };
+        let text = format!("{start:?}");
+        assert!(text.contains("UnlockKey(…)") && !text.contains("171") && !text.contains("ab, ab"), "{text}");
     }
 
     #[test]

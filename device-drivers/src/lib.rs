@@ -3,6 +3,7 @@
 //! Sessions are pure state machines over the [`driver::Session`] trait; only `transport` touches a radio or a port.
 
 pub mod blood_pressure;
+pub mod blood_pressure_omron;
 pub mod decode;
 #[cfg(feature = "derive")]
 pub mod derive;
@@ -13,6 +14,8 @@ mod gatt_session;
 pub mod glucose_meter;
 pub mod heart_rate;
 mod liveness;
+pub mod monitor_ansar;
+pub mod monitor_pc300;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
@@ -22,6 +25,7 @@ pub mod spirometer_flow;
 mod stored_records;
 #[cfg(feature = "transport")]
 pub mod thermometer;
+mod track;
 pub mod transport;
 mod wave;
 pub mod weight_scale;

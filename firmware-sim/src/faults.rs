@@ -15,6 +15,7 @@
 //! at=60 fault=clock offset=-3600                the device's clock is an hour slow
 //! at=61 fault=clock unset=1                     the device's clock is not set
 //! at=70 fault=battery percent=9                 the battery is low
+//! at=80 fault=motion for=20                     the patient moves while a cuff measures
 //! signal=synthetic                              the patient's computed ECG instead of the recorded one
 //! random seed=7 from=10 until=600 every=20 faults=drop,corrupt,split     one of these about every 20 s
 //! ```
@@ -74,6 +75,8 @@ pub enum Fault {
     SensorOff,
     /// The battery holds so many percent.
     Battery(u8),
+    /// The patient moves.
+    Motion,
 }
 
 /// A fault with its time.
@@ -183,7 +186,8 @@ fn entry(fields: &Fields<'_>) -> Result<Entry, &'static str> {
     Ok(Entry { at, lasts, fault })
 }
 
-const FAULT_NAMES: &str = "fault=drop, corrupt, split, duplicate, disconnect, reboot, clock, lead-off, sensor-off or battery";
+const FAULT_NAMES: &str =
+    "fault=drop, corrupt, split, duplicate, disconnect, reboot, clock, lead-off, sensor-off, motion or battery";
 
 /// Faults that need no more said.
 fn plain(name: &str) -> Option<Fault> {
@@ -195,6 +199,7 @@ fn plain(name: &str) -> Option<Fault> {
         "disconnect" => Fault::Disconnect,
         "reboot" => Fault::Reboot,
         "sensor-off" => Fault::SensorOff,
+        "motion" => Fault::Motion,
         _ => return None,
     })
 }
@@ -215,7 +220,7 @@ fn random(fields: &Fields<'_>) -> Result<Vec<Entry>, &'static str> {
     let every = fields.seconds("every").filter(|every| *every >= Duration::from_millis(10)).ok_or("every=SECONDS, from 0.01")?;
     let names = fields.get("faults").ok_or("faults=NAME,NAME…")?;
     let faults: Option<Vec<Fault>> = names.split(',').map(plain).collect();
-    let faults = faults.ok_or("faults= of drop, corrupt, split, duplicate, disconnect, reboot, sensor-off")?;
+    let faults = faults.ok_or("faults= of drop, corrupt, split, duplicate, disconnect, reboot, sensor-off, motion")?;
     let mut at = fields.seconds("from").unwrap_or_default();
     let mut entries = Vec::new();
     for index in 0.. {
@@ -226,7 +231,7 @@ fn random(fields: &Fields<'_>) -> Result<Vec<Entry>, &'static str> {
         let draw = usize::try_from(mixed(seed, index * 2 + 1) >> 33).unwrap_or(0);
         let Some(fault) = faults.get(draw % faults.len()).copied() else { break };
         let lasts = match fault {
-            Fault::Disconnect | Fault::Reboot | Fault::SensorOff => Duration::from_secs(2),
+            Fault::Disconnect | Fault::Reboot | Fault::SensorOff | Fault::Motion => Duration::from_secs(2),
             _ => Duration::ZERO,
         };
         entries.push(Entry { at, lasts, fault });

@@ -2,7 +2,8 @@
 //!
 //! Source of the MDC codes: ISO/IEEE 11073-10101, as in the code table of Lamprey Networks' Health@Home and, for spirometry
 //! and predicted values, the German survey against MDC release 2024-12-05 (medizininformatik-initiative); the two agree
-//! wherever both list a code. LOINC: HL7 R4 vital signs, US Core, HL7 PHD IG 2.0.0, Automate-Medical/pft-ig 685caeb.
+//! wherever both list a code; invasive pressures, cuff pressure, temperature and impedance as in Mindray's table of HL7
+//! interface codes (IHE PCD). LOINC: HL7 R4 vital signs, US Core, HL7 PHD IG 2.0.0, Automate-Medical/pft-ig 685caeb.
 
 /// A code of IEEE 11073-10101 in its 32-bit form: partition × 65536 + term. One newer than we are is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +56,8 @@ impl Mdc {
     pub const HEART_RATE: Self = Self(147_842);
     /// RR interval.
     pub const RR_INTERVAL: Self = Self(147_240);
+    /// Respiratory rate.
+    pub const RESPIRATORY_RATE: Self = Self(151_562);
     /// ECG lead I.
     pub const ECG_I: Self = Self(131_329);
     /// ECG lead II.
@@ -155,6 +158,12 @@ pub const TERMS: &[Term] = &[
     row(150_021, "systolic", "MDC_PRESS_BLD_NONINV_SYS", &["8480-6"], &["mm[Hg]", "kPa"]),
     row(150_022, "diastolic", "MDC_PRESS_BLD_NONINV_DIA", &["8462-4"], &["mm[Hg]", "kPa"]),
     row(150_023, "mean-arterial-pressure", "MDC_PRESS_BLD_NONINV_MEAN", &["8478-0"], &["mm[Hg]", "kPa"]),
+    row(150_300, "cuff-pressure", "MDC_PRESS_CUFF", &[], &["mm[Hg]", "kPa"]),
+    row(150_016, "invasive-pressure", "MDC_PRESS_BLD", &[], &["mm[Hg]", "1"]),
+    row(150_017, "invasive-systolic", "MDC_PRESS_BLD_SYS", &[], &["mm[Hg]"]),
+    row(150_018, "invasive-diastolic", "MDC_PRESS_BLD_DIA", &[], &["mm[Hg]"]),
+    row(150_019, "invasive-mean", "MDC_PRESS_BLD_MEAN", &[], &["mm[Hg]"]),
+    row(150_344, "temperature", "MDC_TEMP", &[], &["Cel"]),
     row(150_364, "body-temperature", "MDC_TEMP_BODY", &["8310-5"], &["Cel", "[degF]"]),
     row(150_392, "tympanic-temperature", "MDC_TEMP_TYMP", &["8310-5"], &["Cel", "[degF]"]),
     row(188_424, "oral-temperature", "MDC_TEMP_ORAL", &["8310-5"], &["Cel", "[degF]"]),
@@ -197,6 +206,7 @@ pub const TERMS: &[Term] = &[
     row(160_368, "glucose-undetermined-plasma", "MDC_CONC_GLU_UNDETERMINED_PLASMA", &[], GLUCOSE),
     row(160_212, "glucose-interstitial-fluid", "MDC_CONC_GLU_ISF", &["99504-3"], GLUCOSE),
     row(151_562, "respiratory-rate", "MDC_RESP_RATE", &["9279-1"], &["/min"]),
+    row(151_780, "thoracic-impedance", "MDC_IMPED_TTHOR", &[], &["1"]),
     // Spirometry, volumes at BTPS. FEF25 counts the exhaled fraction: it is MEF75 of the continental convention.
     lung(
         row(188_928, "fvc", "MDC_VOL_AWAY_EXP_FORCED_CAPACITY", &["19868-9", "19870-5"], &["L"]),

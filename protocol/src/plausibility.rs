@@ -52,6 +52,10 @@ pub const RANGES: &[Range] = &[
     range(188_432, "Cel", n(5), n(45)),
     range(188_448, "Cel", n(5), n(45)),
     range(150_388, "Cel", n(5), n(45)),
+    // A probe somewhere on the body.
+    range(150_344, "Cel", n(5), n(45)),
+    // A cuff at rest may say a little below zero.
+    range(150_300, "mm[Hg]", n(-20), n(350)),
     range(188_736, "kg", Decimal::new(3, -1), n(650)),
     range(188_740, "cm", n(25), n(275)),
     range(160_020, "mg/dL", n(1), n(3_000)),

@@ -1,6 +1,7 @@
 //! The devices: each a board with its parts, its firmware on it, a patient before it, and faults in its way.
 
 pub mod ecg_ads1298;
+pub mod monitor_pc300;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;
@@ -54,6 +55,13 @@ pub const DEVICES: &[Device] = &[
         parts: "ADS1298",
     },
     spot::<Belt>("Heart Rate Service 0x180D", "chest electrodes"),
+    Device {
+        name: "monitor-pc300",
+        driver: "monitor-pc300",
+        connection: Connection::Serial(|seed, scenario| Box::new(monitor_pc300::Monitor::new(seed, scenario))),
+        protocol: "Creative PC-300 frames (AA 55)",
+        parts: "XGZP6897D, pump, valve, TMP117, MAX30102",
+    },
     Device {
         name: "oximeter-nonin",
         driver: "oximeter-nonin",

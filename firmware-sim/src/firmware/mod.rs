@@ -2,14 +2,18 @@
 //! clock or std. Time comes as ticks of the part that samples, or as milliseconds since power-up.
 
 pub mod calendar;
+pub mod cuff_gauge;
 pub mod ecg_ads1298;
 pub mod max30102;
+pub mod monitor_pc300;
+pub mod oscillometry;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod pulse_signal;
 pub mod spirometer_flow;
 pub mod spot_device;
 pub mod vitals;
+pub mod tmp117;
 
 /// Why a device does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +45,20 @@ pub(crate) fn nearest(value: f32) -> i32 {
 mod tests {
     const FILES: [(&str, &str); 7] = [
     const FILES: [(&str, &str); 8] = [
+    const FILES: [(&str, &str); 10] = [
         ("calendar", include_str!("calendar.rs")),
+        ("cuff_gauge", include_str!("cuff_gauge.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
         ("max30102", include_str!("max30102.rs")),
+        ("monitor_pc300", include_str!("monitor_pc300.rs")),
+        ("oscillometry", include_str!("oscillometry.rs")),
         ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
         ("pulse_signal", include_str!("pulse_signal.rs")),
         ("spirometer_flow", include_str!("spirometer_flow.rs")),
         ("spot_device", include_str!("spot_device.rs")),
         ("vitals", include_str!("vitals.rs")),
+        ("tmp117", include_str!("tmp117.rs")),
     ];
 
     #[test]

@@ -4,8 +4,10 @@
 //! that goes about it in the wrong order.
 
 pub mod ads1298;
+pub mod arm_cuff;
 pub mod max30102;
 pub mod sdp8xx;
+pub mod tmp117;
 pub mod uart;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -22,6 +22,8 @@ pub mod health_observation_segment;
 pub mod health_sensor_features;
 pub mod heart_rate;
 pub mod mi_scale;
+pub mod omron_memory;
+pub mod omron_record;
 pub mod plx_continuous;
 pub mod plx_features;
 pub mod plx_spot_check;

@@ -3,7 +3,10 @@
 //! Every framer here is pure: it takes octets however the line splits them, and what it finds depends on the octets only,
 //! never on the splits.
 
+pub mod aa55;
 pub mod ads1298;
 pub mod framer;
+pub mod ansar_b;
 pub mod nonin_df2;
 pub mod spirometer_flow;
+pub mod pc300;
