@@ -4,5 +4,9 @@
 //! never on the splits.
 
 pub mod ads1298;
+pub mod bci;
+pub mod berry;
+pub mod contec;
+pub mod contec_bt;
 pub mod framer;
 pub mod nonin_df2;
