@@ -17,6 +17,10 @@ check:
 test:
     tests/run
 
+# Fuzzes every target for so many seconds: `just fuzz 600`; one of them: `scripts/fuzz.sh decode-glucose-meter 3600`.
+fuzz seconds="60":
+    scripts/fuzz.sh all {{seconds}}
+
 # As CI runs it: nothing may be skipped but what is named there.
 ci:
     .ci/run
@@ -33,6 +37,7 @@ sim *arguments:
 bench:
     cargo build --release --package kit-agent
     cargo bench --package kit-agent --bench append
+    cargo bench --package system-tests --bench decoders
     cargo bench --package system-tests --bench wire --bench drain --bench footprint --bench startup
     taskset -c 0 cargo run --release --package kit-centre --example ingest_rate
 

@@ -103,6 +103,11 @@ pub fn parse_characteristic(text: &str) -> Option<Uuid> {
     Uuid::parse_str(text).ok()
 }
 
+/// Every characteristic that can be decoded by itself.
+pub fn characteristics() -> impl Iterator<Item = Uuid> {
+    characteristic::all()
+}
+
 /// Decodes with a driver, or one characteristic by itself.
 pub fn decode(
     driver: Option<&Driver>,

@@ -5,9 +5,12 @@
 pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;
+pub mod exercise;
+mod gatt_session;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
+#[cfg(feature = "transport")]
 pub mod transport;
 mod wave;

@@ -2,6 +2,7 @@
 //! whether every sample arrived exactly once, and the demonstration that joins them.
 
 pub mod authority;
+pub mod bedside;
 pub mod bench;
 pub mod broker;
 pub mod client;

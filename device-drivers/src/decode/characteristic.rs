@@ -32,6 +32,11 @@ pub(super) fn decoder(characteristic: Uuid) -> Option<Decoder> {
     DECODERS.into_iter().find(|(number, _)| bluetooth(*number) == characteristic).map(|(_, decoder)| decoder)
 }
 
+/// Every characteristic that is decoded by itself.
+pub(super) fn all() -> impl Iterator<Item = Uuid> {
+    DECODERS.into_iter().map(|(number, _)| bluetooth(number))
+}
+
 /// The numbers of all that are decoded, for the message of wrong use.
 pub(super) fn known() -> String {
     DECODERS.map(|(number, _)| format!("{number:04x}")).join(", ")

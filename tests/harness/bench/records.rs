@@ -3,127 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use device_drivers::driver::{By, DownReason, Driver, Endpoint, Event, Output, Security, Session, Start, Token};
+use device_drivers::driver::{Driver, Output, Token};
 use device_drivers::registry;
-use firmware_sim::devices::{self, Connection};
-use firmware_sim::faults::Scenario;
-use kit_agent::acquisition::marks::Marks;
-use kit_agent::acquisition::recorder::{Answer, Conversation, Recorder};
-use kit_agent::acquisition::surroundings::World;
-use kit_agent::clock::Clock;
-use kit_agent::identity::origin::OriginKey;
 use kit_agent::store::thread::{Draft, StoreHandle};
 use kit_protocol::decimal::Decimal;
-use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Block, Channel, Kind, Measured, Memory, Quantity, Rate, RecordingHead, Value};
 use kit_protocol::uplink::id::Origin;
+use kit_protocol::uplink::wire;
 use kit_protocol::uplink::wire::record::Content;
-use kit_protocol::uplink::wire::{self, MissedReason};
 
 use super::Failure;
+use crate::bedside::{self, Visit, recorder, token};
 
-/// A continuous stream gives one reading so often, as on a kit.
-const READING_EVERY: Duration = Duration::from_secs(10);
 /// Callers that append at once when a backlog is made.
 const CALLERS: usize = 64;
 /// What 7 days bring: a vital a minute, recordings of 30 s, spirometries, journal records.
 const DAY: Backlog = Backlog { vitals: 1_440, recordings: 2, spirometries: 1, journal: 286 };
 
-/// The world of a Recorder that runs in virtual time.
-#[must_use]
-pub fn world() -> World {
-    World { clock: Arc::new(Clock::of_this_boot()), origins: Arc::new(OriginKey::new(&[9; 32])) }
-}
-
-fn recorder(driver: &Driver) -> Recorder<World> {
-    let conversation = Conversation {
-        device: wire::Device {
-            identity: driver.name.into(),
-            link: "serial".into(),
-            security: "none".into(),
-            ..wire::Device::default()
-        },
-        driver: wire::Driver { name: driver.name.into(), version: driver.version.into() },
-        source: wire::Source::Serial,
-    };
-    Recorder::new(conversation, world(), Marks::default(), None, MissedReason::AgentDown)
-}
-
 fn driver(name: &str) -> Result<&'static Driver, Failure> {
     registry::find(name).ok_or_else(|| format!("no driver {name}").into())
 }
 
-/// What the kit files of `seconds` of a simulated serial device: its octets, framed and paced as on the line, through its
-/// driver and the Recorder.
+/// What the kit files of so many seconds of a simulated device.
 pub fn of_device(name: &str, seconds: u32) -> Result<Vec<Draft>, Failure> {
-    let driver = driver(name)?;
-    let device = devices::find(name).ok_or("no such simulated device")?;
-    let Connection::Serial(make) = device.connection else { return Err("not a serial device".into()) };
-    let mut device = make(1, &Scenario::default());
-    let start = crate::clock::now();
-    let mut run = Run {
-        session: (driver.session)(Start { stream_interval: Some(READING_EVERY), ..Start::default() }),
-        recorder: recorder(driver),
-        drafts: Vec::new(),
-    };
-    run.session.handle_event(start, Event::Up { mtu: 0, security: Security::None, has: &[Endpoint::SERIAL] });
-    run.settle(start);
-    device.advance(Duration::from_secs(seconds.into()), &mut |emission| {
-        let now = start + emission.at;
-        run.session.handle_event(now, Event::Received { from: Endpoint::SERIAL, octets: &emission.octets, by: By::Serial });
-        run.settle(now);
-    });
-    let end = start + Duration::from_secs(seconds.into());
-    run.session.handle_event(end, Event::Down { reason: DownReason::Closed });
-    run.settle(end);
-    run.recorder.finish();
-    run.settle(end);
-    Ok(run.drafts)
-}
-
-/// A session and its Recorder; what is filed counts as stored at once.
-struct Run {
-    session: Box<dyn Session>,
-    recorder: Recorder<World>,
-    drafts: Vec<Draft>,
-}
-
-impl Run {
-    fn settle(&mut self, now: Moment) {
-        loop {
-            while self.session.poll_command().is_some() {}
-            while let Some(output) = self.session.poll_output() {
-                self.recorder.take(now, output);
-            }
-            let mut answers = Vec::new();
-            while let Some(filing) = self.recorder.poll_filing() {
-                answers.extend(filing.answers);
-                self.drafts.push(filing.draft);
-            }
-            answers.extend(std::iter::from_fn(|| self.recorder.poll_answer()));
-            if answers.is_empty() {
-                return;
-            }
-            for answer in answers {
-                self.session.handle_event(now, answered(answer));
-            }
-        }
-    }
-}
-
-fn answered(answer: Answer) -> Event<'static> {
-    match answer {
-        Answer::Stored(reading) => Event::Stored { reading },
-        Answer::Refused(reading) => Event::Refused { reading },
-    }
+    bedside::attend(name, &Visit::of(1, Duration::from_secs(seconds.into())))
 }
 
 /// What the Recorder files of a recording of these channels: interleaved samples, half a second at a time.
 pub fn of_samples(driver_name: &str, head: &RecordingHead, samples: &[i32]) -> Result<Vec<Draft>, Failure> {
-    let mut recorder = recorder(driver(driver_name)?);
+    let mut recorder = recorder(driver(driver_name)?, wire::Source::Serial);
     let start = crate::clock::now();
-    let token = |number: usize| Token(u32::try_from(number).unwrap_or(u32::MAX));
     recorder.take(start, Ok((token(0), Output::Begin { recording: 1, head: head.clone() })));
     let frames = usize::try_from(head.rate.samples / head.rate.seconds.max(1) / 2)?.max(1);
     let mut first = 0;
@@ -271,7 +181,7 @@ fn spirometry() -> Result<Vec<Draft>, Failure> {
     let samples: Vec<i32> = (0..3_000).map(|sample| flow(sample) as i32).collect();
     let head = head(Kind::Spirometry, &[code("flow")?], Decimal::new(1, -3), "L/s", 500);
     let mut drafts = of_samples("oximeter-nonin", &head, &samples)?;
-    let mut recorder = recorder(driver("oximeter-nonin")?);
+    let mut recorder = recorder(driver("oximeter-nonin")?, wire::Source::Serial);
     let received = crate::clock::now();
     let measured = Measured { values, octets: vec![7; 40], ..Measured::new(Kind::Spirometry, received) };
     recorder.take(received, Ok((Token(1), Output::Measured(measured))));

@@ -1,0 +1,38 @@
+#!/bin/bash
+# scripts/fuzz.sh list | all SECONDS | TARGET [SECONDS] [libFuzzer options]: fuzzes on the stable toolchain (g++ builds libFuzzer).
+# Corpora grow in fuzz/corpus/TARGET; what breaks a promise is kept in fuzz/artifacts/TARGET, and ends with exit code 1.
+set -euo pipefail
+cd "$(dirname "$0")/../fuzz"
+
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+# A target triple keeps the instrumentation out of build scripts and macros.
+triple=$(rustc -vV | sed -n 's/^host: //p')
+cargo build --locked --release --quiet --target "$triple"
+program=${CARGO_TARGET_DIR:-target}/$triple/release/fuzz
+
+run() { # TARGET SECONDS [options]
+  local name=$1 seconds=$2
+  shift 2
+  mkdir -p "corpus/$name" "artifacts/$name"
+  local log=artifacts/$name/log
+  if ! KIT_FUZZ_TARGET=$name "$program" "corpus/$name" -max_total_time="$seconds" -artifact_prefix="artifacts/$name/" \
+    -rss_limit_mb=1024 -timeout=10 -max_len=8192 "$@" > "$log" 2>&1; then
+    tail -n 30 "$log"
+    echo "fuzz: $name breaks a promise; the octets are in fuzz/artifacts/$name/"
+    return 1
+  fi
+  printf '%-40s %s\n' "$name" "$(grep -a 'Done' "$log" || true)"
+}
+
+targets() { KIT_FUZZ_TARGET=list "$program" 2> /dev/null; }
+
+case ${1:-list} in
+  list) targets ;;
+  all)
+    failed=0
+    for name in $(targets); do run "$name" "${2:-10}" "${@:3}" || failed=1; done
+    exit $failed
+    ;;
+  *) run "$1" "${2:-60}" "${@:3}" ;;
+esac
