@@ -3,6 +3,7 @@
 //! Every framer here is pure: it takes octets however the line splits them, and what it finds depends on the octets only,
 //! never on the splits.
 
+pub mod aa55;
 pub mod ads1298;
 pub mod bci;
 pub mod berry;
