@@ -8,9 +8,13 @@ pub mod ecg_ads1298;
 pub mod exercise;
 mod gatt_session;
 mod outputs;
+pub mod oximeter_berry;
+pub mod oximeter_contec;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod registry;
+mod streaming;
+mod track;
 #[cfg(feature = "transport")]
 pub mod transport;
 mod wave;

@@ -10,4 +10,8 @@ pub mod berry;
 pub mod contec;
 pub mod contec_bt;
 pub mod framer;
+pub mod nonin_df13;
 pub mod nonin_df2;
+pub mod nonin_df8;
+pub mod o2ring;
+pub mod pc60fw;
