@@ -11,6 +11,7 @@ mod outputs;
 pub mod oximeter_berry;
 pub mod oximeter_contec;
 pub mod oximeter_nonin;
+pub mod oximeter_viatom;
 pub mod pulse_oximeter;
 pub mod registry;
 mod streaming;

@@ -1,7 +1,7 @@
 //! The driver table: one row a driver, standard first. `kit-agent drivers` prints it.
 
 use crate::driver::Driver;
-use crate::{ecg_ads1298, oximeter_berry, oximeter_contec, oximeter_nonin, pulse_oximeter};
+use crate::{ecg_ads1298, oximeter_berry, oximeter_contec, oximeter_nonin, oximeter_viatom, pulse_oximeter};
 
 /// Every driver.
 pub const DRIVERS: &[Driver] =

@@ -52,6 +52,8 @@ pub(crate) trait Talk: Send {
 pub(crate) struct Io {
     pub(crate) outputs: Outputs,
     commands: VecDeque<Command>,
+    /// Where octets come from.
+    from: Option<Endpoint>,
     /// Where commands go to, where the device has that.
     to: Option<Endpoint>,
     ended: bool,
@@ -70,6 +72,16 @@ struct Pleth {
 }
 
 impl Io {
+    /// Whether octets come from there.
+    pub(crate) fn listens_to(&self, from: Endpoint) -> bool {
+        self.from == Some(from)
+    }
+
+    /// Whether the device can be written to.
+    pub(crate) fn writes(&self) -> bool {
+        self.to.is_some()
+    }
+
     pub(crate) fn write(&mut self, octets: Vec<u8>) {
         debug_assert!(octets.len() <= WRITE_OCTETS_MAX);
         if let Some(to) = self.to {
@@ -248,6 +260,7 @@ impl<T: Talk> Streaming<T> {
         let io = Io {
             outputs: Outputs::default(),
             commands: VecDeque::new(),
+            from: None,
             to: None,
             ended: false,
             octets_strange: 0,
@@ -275,6 +288,7 @@ impl<T: Talk> Streaming<T> {
 
     fn listen(&mut self, now: Moment, from: Endpoint) {
         let to = T::LISTENS.iter().find(|(listens, _)| *listens == from).and_then(|(_, to)| *to);
+        self.io.from = Some(from);
         self.io.to = to.filter(|to| self.has.contains(to));
         self.stage = Stage::Listening { from };
         self.talk.up(now, from, &mut self.io);

@@ -132,7 +132,7 @@ fn bcd(r: &mut Reader<'_>, field: &'static str) -> Result<u8, DecodeError> {
 }
 
 const fn to_bcd(number: u8) -> u8 {
-    (number / 10 % 10) << 4 | number % 10
+    16 * (number / 10 % 10) + number % 10
 }
 
 /// What a host asks for. Shape: 02 · code · length · data · 03. Source: as the module.
