@@ -70,7 +70,7 @@ const fn command(name: &'static str, effect: Effect, octets: &'static [u8]) -> A
 const SILENT: Duration = Duration::from_secs(3);
 /// … so often at most.
 const TRIES_MAX: u8 = 4;
-const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_SECONDS);
+const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_SECONDS as u64);
 const RATE: Rate = Rate { samples: FRAMES_PER_SECOND, seconds: 1 };
 
 /// Octets that a device sends in a second, by the stream's first octet.

@@ -4,8 +4,14 @@ use crate::driver::Driver;
 use crate::{ecg_ads1298, oximeter_berry, oximeter_contec, oximeter_nonin, oximeter_viatom, pulse_oximeter};
 
 /// Every driver.
-pub const DRIVERS: &[Driver] =
-    &[pulse_oximeter::DRIVER, oximeter_berry::DRIVER, oximeter_contec::DRIVER, oximeter_nonin::DRIVER, ecg_ads1298::DRIVER];
+pub const DRIVERS: &[Driver] = &[
+    pulse_oximeter::DRIVER,
+    oximeter_berry::DRIVER,
+    oximeter_contec::DRIVER,
+    oximeter_nonin::DRIVER,
+    oximeter_viatom::DRIVER,
+    ecg_ads1298::DRIVER,
+];
 
 /// The driver of that name.
 #[must_use]

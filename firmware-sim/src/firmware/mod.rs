@@ -4,6 +4,7 @@
 pub mod calendar;
 pub mod ecg_ads1298;
 pub mod max30102;
+pub mod oximeter_contec;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod pulse_signal;

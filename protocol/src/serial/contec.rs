@@ -15,7 +15,7 @@ use crate::serial::framer::{self, Framing, Step};
 /// Frames a second of either protocol.
 pub const FRAMES_PER_SECOND: u32 = 60;
 /// The device stops sending unless it hears [`Command::KeepAlive`] this often, in seconds.
-pub const KEEP_ALIVE_SECONDS: u64 = 5;
+pub const KEEP_ALIVE_SECONDS: u32 = 5;
 
 /// A packet of protocol 7.0. Shape, units, errors and source: see [`Packet::decode`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
