@@ -21,7 +21,7 @@ use crate::driver::{
     About, By, Command, DownReason, Driver, DriverError, Endpoint, Event, Link, LinkError, Output, Security, Session, Start,
     bluetooth,
 };
-use crate::{ecg_ads1298, oximeter_nonin};
+use crate::{ecg_ads1298, oximeter_berry, oximeter_contec, oximeter_nonin};
 
 /// What is decoded.
 #[derive(Clone, Debug)]
@@ -244,8 +244,12 @@ fn decode_stream(driver: &Driver, octets_per_second: u64, octets: &[u8], options
     } else {
         (driver.session)(start)
     };
-    let octets_per_second =
-        if driver.name == oximeter_nonin::DRIVER.name { oximeter_nonin::OCTETS_PER_SECOND } else { octets_per_second };
+    let octets_per_second = match driver.name {
+        name if name == oximeter_nonin::DRIVER.name => oximeter_nonin::OCTETS_PER_SECOND,
+        name if name == oximeter_contec::DRIVER.name => oximeter_contec::octets_per_second(octets),
+        name if name == oximeter_berry::DRIVER.name => oximeter_berry::octets_per_second(octets),
+        _ => octets_per_second,
+    };
     let mut run = Run::new(driver, session, &[Endpoint::SERIAL]);
     for chunk in octets.chunks(CHUNK_OCTETS) {
         let count = u64::try_from(chunk.len()).unwrap_or(u64::MAX);

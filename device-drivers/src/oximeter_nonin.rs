@@ -5,11 +5,14 @@
 //! the pulse waveform as a continuous recording.
 //! A hole jumps the recording by the frames that are known missing; where nobody can tell how many, the recording ends and
 //! another begins. Readings come only out of packets that arrived whole.
-//! The data formats 7, 8 and 13 have a framer of their own each: they become further arms of [`Stage`].
+//! Format 8 (4 octets a second) and format 13 (spot checks with their time, 9560 and 3230) are told from it by themselves: see
+//! [`spot`]. A spot check out of the device's memory is a stored reading. Where the configuration names such a model, format 13
+//! is selected, and the clock is set if that is allowed.
 //!
 //! [`nonin_df2`]: kit_protocol::serial::nonin_df2
 
 mod placing;
+mod spot;
 
 use std::time::Duration;
 
@@ -20,8 +23,10 @@ use kit_protocol::reading::{Block, Channel, Kind, Measured, Memory, Quantity, Ra
 use kit_protocol::serial::nonin_df2::{FRAMES_PER_SECOND, Found, FrameStatus, Framer, Packet, Perfusion};
 
 use self::placing::{Placed, Placer};
+use self::spot::{Format, Spot};
 use crate::driver::{
-    By, Command, Driver, DriverError, Event, Link, Output, Pairing, PortSettings, Security, Session, Start, Token,
+    Allowed, By, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Output, Pairing, PortSettings, Security, Session,
+    Start, Token,
 };
 use crate::outputs::Outputs;
 use crate::wave::{self, Flags, Wave};
@@ -31,13 +36,16 @@ pub const DRIVER: Driver = Driver {
     name: "oximeter-nonin",
     version: "1",
     links: &[Link::Serial(PortSettings { baud: 9600, even_parity: false })],
-    protocol: "Nonin data format 2",
+    protocol: "Nonin data formats 2, 8 and 13",
     gives: "SpO2, pulse, pleth",
     parameters: &[Mdc::SPO2, Mdc::PULSE_RATE, Mdc::PLETH],
     security: Security::None,
     pairing: Pairing::None,
-    memory: false,
-    allowed: &[],
+    memory: true,
+    allowed: &[
+        Allowed { name: "select-format", effect: Effect::Stream, to: Endpoint::SERIAL, at: 0, octets: &[0x02, 0x70, 0x02, 0x02] },
+        Allowed { name: "set-time", effect: Effect::SetClock, to: Endpoint::SERIAL, at: 0, octets: &[0x02, 0x72, 0x06] },
+    ],
     quirks: &[],
     session: |start| Box::new(Oximeter::new(start)),
 };
@@ -74,6 +82,9 @@ struct Oximeter {
     stage: Stage,
     framer: Framer,
     placer: Placer,
+    spot: Spot,
+    /// Octets that belong to no frame of format 2, while nobody knows whether they should.
+    unclaimed: u64,
     outputs: Outputs,
     interval: Duration,
     /// No reading before this.
@@ -93,7 +104,10 @@ struct Recording {
 impl Session for Oximeter {
     fn handle_event(&mut self, now: Moment, event: Event<'_>) {
         match (&self.stage, event) {
-            (Stage::Waiting, Event::Up { .. }) => self.stage = Stage::Listening { octets: 0 },
+            (Stage::Waiting, Event::Up { .. }) => {
+                self.stage = Stage::Listening { octets: 0 };
+                self.spot.up(now, &mut self.outputs);
+            }
             (Stage::Listening { octets }, Event::Received { octets: received, by: By::Serial | By::File, .. }) => {
                 let octets = octets + u64::try_from(received.len()).unwrap_or(u64::MAX);
                 self.stage = if self.received(now, received) {
@@ -101,7 +115,7 @@ impl Session for Oximeter {
                 } else if octets <= STRANGE_OCTETS_MAX {
                     Stage::Listening { octets }
                 } else {
-                    self.outputs.error(DriverError::NotThisDevice("no frame of data format 2 on this line".into()));
+                    self.outputs.error(DriverError::NotThisDevice("no frame of data format 2, 8 or 13 on this line".into()));
                     self.close = true;
                     Stage::Ended
                 };
@@ -129,7 +143,7 @@ impl Session for Oximeter {
     }
 
     fn poll_command(&mut self) -> Option<Command> {
-        std::mem::take(&mut self.close).then_some(Command::Close)
+        self.spot.poll_command().or_else(|| std::mem::take(&mut self.close).then_some(Command::Close))
     }
 
     fn poll_output(&mut self) -> Option<Result<(Token, Output), DriverError>> {
@@ -151,6 +165,8 @@ impl Oximeter {
             stage: Stage::Waiting,
             framer: Framer::default(),
             placer: Placer::default(),
+            spot: Spot::new(&start),
+            unclaimed: 0,
             outputs: Outputs::default(),
             interval: start.stream_interval.unwrap_or(INTERVAL),
             next_reading: None,
@@ -162,13 +178,53 @@ impl Oximeter {
 
     /// Takes in octets; true if a frame was among them.
     fn received(&mut self, now: Moment, octets: &[u8]) -> bool {
+        if self.spot.format() != Some(Format::Two) {
+            let spot = self.spot.received(now, octets, &mut self.outputs);
+            if self.spot.format().is_some() {
+                self.spot_checks(now);
+                return spot;
+            }
+        }
         let mut found = Vec::new();
         self.framer.push(octets, |f| found.push(f));
         self.found(now, &found)
     }
 
+    /// Readings of the formats that have no waveform.
+    fn spot_checks(&mut self, now: Moment) {
+        while let Some(found) = self.spot.poll() {
+            match found {
+                spot::Found::Numbers(measured) => self.numbers(now, measured),
+                // Where nothing more can be taken in, the device keeps it: it will be asked for again.
+                spot::Found::Check(measured) => {
+                    if self.outputs.measured(measured).is_err() {
+                        self.outputs.error(DriverError::Protocol("measurements come faster than they can be stored".into()));
+                        self.close = true;
+                        self.stage = Stage::Ended;
+                    }
+                }
+                spot::Found::Skipped(skipped) => self.outputs.skipped(now, skipped),
+                spot::Found::Refused(error) => self.outputs.error(error),
+            }
+        }
+    }
+
     fn found(&mut self, now: Moment, found: &[Found]) -> bool {
+        let any = found.iter().any(|found| matches!(found, Found::Frame(_)));
+        if any && self.spot.format().is_none() {
+            self.spot.is_two();
+            let unclaimed = std::mem::take(&mut self.unclaimed);
+            if unclaimed > 0 {
+                self.outputs.skipped(now, unclaimed);
+            }
+        }
         for found in found {
+            if self.spot.format().is_none()
+                && let Found::Skipped(skipped) = found
+            {
+                self.unclaimed += skipped;
+                continue;
+            }
             let mut placed = Vec::new();
             self.placer.take(now, *found, &mut |p| placed.push(p));
             placed.into_iter().for_each(|placed| self.placed(now, placed));
@@ -176,10 +232,14 @@ impl Oximeter {
                 self.outputs.skipped(now, *skipped);
             }
         }
-        found.iter().any(|found| matches!(found, Found::Frame(_)))
+        any
     }
 
     fn finish(&mut self, now: Moment) {
+        if self.spot.format() != Some(Format::Two) {
+            self.spot.finish(now);
+            self.spot_checks(now);
+        }
         let mut found = Vec::new();
         self.framer.finish(|f| found.push(f));
         self.found(now, &found);
@@ -187,6 +247,9 @@ impl Oximeter {
         self.placer.finish(&mut |p| placed.push(p));
         placed.into_iter().for_each(|placed| self.placed(now, placed));
         self.end_recording();
+        if self.spot.format().is_none() {
+            self.outputs.skipped(now, self.unclaimed);
+        }
         self.outputs.tell_skipped(now, true);
     }
 
@@ -264,11 +327,17 @@ impl Oximeter {
 
     /// One reading every interval, out of the first whole packet that has a value.
     fn packet(&mut self, now: Moment, packet: &Packet) {
-        if self.next_reading.is_some_and(|next| now < next) || (packet.spo2.is_none() && packet.heart_rate.is_none()) {
+        if packet.spo2.is_some() || packet.heart_rate.is_some() {
+            self.numbers(now, measured(now, packet));
+        }
+    }
+
+    fn numbers(&mut self, now: Moment, measured: Measured) {
+        if self.next_reading.is_some_and(|next| now < next) {
             return;
         }
         // Where nothing more can be taken in, the value is not taken: the next one comes with the next packet.
-        if self.outputs.measured(measured(now, packet)).is_ok() {
+        if self.outputs.measured(measured).is_ok() {
             self.next_reading = Some(now + self.interval);
         }
     }

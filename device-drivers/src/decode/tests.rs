@@ -333,3 +333,29 @@ fn a_flow_is_wrong_use_for_any_other_driver() {
         assert!(matches!(decode(driver, None, &input, &Options::default()), Err(WrongUse::NoFlow)));
     }
 }
+
+/// Vectors R08, R11, X01, X02 and R06: each variant is told by itself.
+#[test]
+fn every_oximeter_is_decoded_from_a_stream_or_a_characteristic() {
+    let of = |driver: &str, characteristic: Option<&str>, digits: &str| {
+        let characteristic = characteristic.map(|text| parse_characteristic(text).unwrap());
+        let input =
+            if characteristic.is_some() { Input::Notifications(vec![octets(digits)]) } else { Input::Stream(octets(digits)) };
+        let decoded = decode(registry::find(driver), characteristic, &input, &Options::default()).unwrap();
+        decoded.lines.iter().map(Line::to_json).collect::<Vec<_>>().join("\n")
+    };
+    let has = |text: &str, spo2: u8, pulse: u8| {
+        let value = |name: &str, value: u8| text.contains(&format!(r#""name":"{name}","value":"{value}""#));
+        assert!(value("spo2", spo2) && value("pulse-rate", pulse), "{text}");
+    };
+    has(&of("oximeter-contec", None, "018085c083c8e2b082018885c08382e2b082"), 98, 72);
+    has(&of("oximeter-contec", None, "85404302628540430262"), 98, 130);
+    has(&of("oximeter-contec", Some("ff02"), "eb010453637f0025eb000348093f"), 99, 83);
+    has(&of("oximeter-berry", None, "85404302628540430262"), 98, 130);
+    has(&of("oximeter-berry", None, "ffaa0108626148499e00140f2dd2029649556460"), 98, 72);
+    has(&of("oximeter-viatom", Some("6e400003-b5a3-f393-e0a9-e50e24dcca9e"), "aa550f0801603e005000c008"), 96, 62);
+    has(&of("oximeter-nonin", None, "0002000d000e20261121103000000200004800616303"), 97, 72);
+    has(&of("oximeter-nonin", None, "80486120"), 97, 72);
+    // Probe error: a waveform that is none, and no number.
+    assert!(!of("oximeter-contec", None, "01e985c083ffffffff").contains("spo2"));
+}

@@ -247,3 +247,79 @@ proptest::proptest! {
         proptest::prop_assert!(samples * Frame::OCTETS <= 30 * 4 * 125 + 30 * 80);
     }
 }
+
+fn hex(digits: &str) -> Vec<u8> {
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}
+
+/// Vector R06, live and as it would come out of the memory with a low battery.
+#[test]
+fn spot_checks_have_their_time_and_say_whether_they_were_stored() {
+    let live = hex("0002000d000e20261121103000000200004800616303");
+    let mut stored = live.clone();
+    stored[15] = 0x11;
+    stored[20] += 0x11;
+    for size in [1, 22, 44] {
+        let mut script = vec![Step::Up(vec![Endpoint::SERIAL])];
+        script.extend([live.clone(), stored.clone()].concat().chunks(size).map(|part| sends(part.to_vec())));
+        let given = play(script);
+        let readings = readings(&given);
+        assert_eq!(readings.iter().map(|m| m.memory).collect::<Vec<_>>(), [Memory::Live, Memory::Stored]);
+        assert!(readings.iter().all(|m| m.device_time.unwrap().to_string() == "2026-11-21T10:30:00"));
+        assert_eq!(readings[0].octets, readings[1].octets, "i2a: it is the same measurement");
+        assert_eq!(
+            (readings[0].status.clone(), readings[1].status.clone()),
+            (vec!["smart-point"], vec!["smart-point", "low-battery"])
+        );
+    }
+}
+
+/// Vector R07: 511 and 127.
+#[test]
+fn a_spot_check_without_numbers_is_none() {
+    let given = play(vec![Step::Up(vec![Endpoint::SERIAL]), sends(hex("0002000d000e2026112110300000031101ff007f4b03"))]);
+    assert!(readings(&given).is_empty() && story(&given).is_empty());
+}
+
+#[test]
+fn four_octets_a_second_are_told_by_themselves_and_are_a_reading_every_ten_seconds() {
+    let mut script = vec![Step::Up(vec![Endpoint::SERIAL])];
+    for _ in 0..21 {
+        script.extend([sends(hex("80486120")), Step::Wait(Duration::from_secs(1))]);
+    }
+    let given = play(script);
+    assert_eq!(readings(&given).len(), 2);
+    assert_eq!(readings(&given)[0].status, ["smart-point"]);
+    // One by itself, as a record of others has it.
+    assert_eq!(readings(&play(vec![Step::Up(vec![Endpoint::SERIAL]), sends(hex("80486120"))])).len(), 1);
+    // A waveform that swings about 128 is no format 8.
+    let swinging = play(line((0..30).map(good)));
+    assert!(story(&swinging).iter().all(|line| !line.starts_with("skipped")));
+}
+
+#[test]
+fn the_clock_is_set_only_where_that_is_allowed_and_the_model_is_known() {
+    let time = kit_protocol::gatt::date_time::DateTime { year: 2050, month: 12, day: 31, hour: 14, minute: 30, second: 15 };
+    let about = crate::driver::About { model: Some("9560".into()), ..crate::driver::About::default() };
+    let may = Start { about, civil_time: Some(time), may_set_clock: true, ..Start::default() };
+    let script = [
+        Step::Up(vec![Endpoint::SERIAL]),
+        Step::Write(Endpoint::SERIAL, hex("027002020d03")),
+        Step::Write(Endpoint::SERIAL, hex("027206320c1f0e1e0f03")),
+        sends(vec![0x06, 0x06]),
+        Step::Quiet,
+    ];
+    let given = Conversation::play((DRIVER.session)(may.clone()), &script).unwrap();
+    assert!(matches!(&given[..], [(_, Ok((_, Output::DeviceClock { device, .. })))] if *device == time));
+    let refused = [&script[..3], &[sends(vec![0x06, 0x15])]].concat();
+    assert!(Conversation::play((DRIVER.session)(may.clone()), &refused).unwrap().is_empty());
+    let unknown = Start { about: crate::driver::About::default(), ..may };
+    Conversation::play((DRIVER.session)(unknown), &[Step::Up(vec![Endpoint::SERIAL]), Step::Quiet]).unwrap();
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_comes_the_session_keeps_to_its_bounds(script in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+        crate::exercise::exercise(&DRIVER, &script);
+    }
+}

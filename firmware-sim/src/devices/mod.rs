@@ -2,6 +2,7 @@
 
 pub mod ecg_ads1298;
 pub mod monitor_pc300;
+pub mod oximeter_contec;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;
@@ -61,6 +62,13 @@ pub const DEVICES: &[Device] = &[
         connection: Connection::Serial(|seed, scenario| Box::new(monitor_pc300::Monitor::new(seed, scenario))),
         protocol: "Creative PC-300 frames (AA 55)",
         parts: "XGZP6897D, pump, valve, TMP117, MAX30102",
+    },
+    Device {
+        name: "oximeter-contec",
+        driver: "oximeter-contec",
+        connection: Connection::Serial(|seed, scenario| Box::new(oximeter_contec::Oximeter::new(seed, scenario))),
+        protocol: "Contec CMS50 protocol 7.0",
+        parts: "MAX30102",
     },
     Device {
         name: "oximeter-nonin",

@@ -7,6 +7,7 @@ pub mod ecg_ads1298;
 pub mod max30102;
 pub mod monitor_pc300;
 pub mod oscillometry;
+pub mod oximeter_contec;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod pulse_signal;

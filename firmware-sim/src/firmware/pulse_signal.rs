@@ -241,6 +241,43 @@ mod tests {
         }
     }
 
+    /// What the centre is promised of an oximeter: SpO2 within 2 %, the mean pulse of the last eight beats within 1/min.
+    #[test]
+    fn over_200_patients_saturation_is_within_2_percent_and_pulse_within_1_a_minute() {
+        let (mut worst_spo2, mut worst_pulse) = ((0.0_f64, 0), (0.0_f64, 0));
+        for seed in 0..200 {
+            let patient = Patient::new(seed);
+            let mut signal = PulseSignal::default();
+            let mut beats = std::collections::VecDeque::new();
+            let mut before = patient.beats(-0.22).floor();
+            for sample in 0..4_000_u32 {
+                let seconds = f64::from(sample) / f64::from(RATE_HZ);
+                // The pulse wave's highest point comes 0.22 s and a sixth of a beat behind the R peak.
+                let now = (patient.beats(seconds - 0.22) - 0.16).floor();
+                if now > before {
+                    before = now;
+                    beats.push_front(seconds);
+                    beats.truncate(9);
+                }
+                if !signal.push(light(&patient, seconds)) || sample < 1_500 {
+                    continue;
+                }
+                let spo2 = (f64::from(signal.spo2(4).unwrap()) - patient.vitals(seconds).spo2).abs();
+                let span = beats.front().unwrap() - beats.back().unwrap();
+                let truth = f64::from(u32::try_from(beats.len() - 1).unwrap()) * 60.0 / span;
+                let pulse = (f64::from(signal.pulse_rate(8).unwrap()) - truth).abs();
+                worst_spo2 = if spo2 > worst_spo2.0 { (spo2, seed) } else { worst_spo2 };
+                worst_pulse = if pulse > worst_pulse.0 { (pulse, seed) } else { worst_pulse };
+            }
+        }
+        println!(
+            "worst SpO2 {:.2} % (seed {}), worst pulse {:.2}/min (seed {})",
+            worst_spo2.0, worst_spo2.1, worst_pulse.0, worst_pulse.1
+        );
+        assert!(worst_spo2.0 <= 2.0, "seed {}: {} %", worst_spo2.1, worst_spo2.0);
+        assert!(worst_pulse.0 <= 1.0, "seed {}: {}/min", worst_pulse.1, worst_pulse.0);
+    }
+
     #[test]
     fn without_a_finger_there_are_no_numbers() {
         let patient = Patient::new(1);
