@@ -7,6 +7,7 @@ pub mod driver;
 pub mod ecg_ads1298;
 mod gatt_session;
 pub mod glucose_meter;
+pub mod health_sensor;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
