@@ -1,5 +1,8 @@
 //! One characteristic by itself, with its fields as the standard names them.
 
+mod glucose;
+mod health_sensor;
+
 use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::gatt::plx_continuous::{PlxContinuousMeasurement, Spo2PulseRate};
 use kit_protocol::gatt::plx_features::{PlxFeatures, SupportedFeatures};
@@ -19,12 +22,20 @@ use crate::driver::bluetooth;
 type Decoder = fn(&[u8]) -> Result<Value, DecodeError>;
 
 /// Every characteristic that is decoded by itself.
-const DECODERS: [(u16, Decoder); 5] = [
+const DECODERS: [(u16, Decoder); 13] = [
     (0x2a08, |octets| DateTime::decode(octets).map(|time| date_time(&time))),
+    (0x2a18, glucose::measurement),
+    (0x2a34, glucose::context),
+    (0x2a51, glucose::feature),
     (0x2a52, control_point),
     (0x2a5e, |octets| PlxSpotCheckMeasurement::decode(octets).map(|m| spot_check(&m))),
     (0x2a5f, |octets| PlxContinuousMeasurement::decode(octets).map(|m| continuous(&m))),
     (0x2a60, |octets| PlxFeatures::decode(octets).map(|features| plx_features(&features))),
+    (0x2b8b, health_sensor::live),
+    (0x2bdd, health_sensor::stored),
+    (0x2bf2, health_sensor::current_elapsed_time),
+    (0x2bf3, health_sensor::features),
+    (0x2bf4, health_sensor::control_point),
 ];
 
 /// The decoder of a characteristic; `None` where the project has none.
