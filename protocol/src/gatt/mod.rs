@@ -23,7 +23,3 @@ pub mod racp;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_glucose;
-#[cfg(test)]
-mod tests_health_sensor;
