@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kit_protocol::decimal::Decimal;
+use kit_protocol::gatt::health_observation::{HealthObservation, StoredHealthObservation};
+use kit_protocol::gatt::health_observation_segment::SegmentHeader;
 use kit_protocol::json::{Line, ReadingLine, RefusedLine, ResyncLine, hex};
 use kit_protocol::moment::Moment;
 use kit_protocol::plausibility::{self, Refusal, StatedBy};
@@ -21,7 +23,7 @@ use crate::driver::{
     About, By, Command, DownReason, Driver, DriverError, Endpoint, Event, Link, LinkError, Output, Security, Session, Start,
     bluetooth,
 };
-use crate::{ecg_ads1298, oximeter_berry, oximeter_contec, oximeter_nonin};
+use crate::{ecg_ads1298, health_sensor, oximeter_berry, oximeter_contec, oximeter_nonin};
 
 /// What is decoded.
 #[derive(Clone, Debug)]
@@ -229,9 +231,16 @@ fn decode_notifications(driver: &Driver, endpoint: Endpoint, values: &[&[u8]], o
     let by = if endpoint.characteristic.is_nil() { By::Advertisement } else { By::Notification };
     for value in values {
         run.pass(NOTIFICATION_EVERY);
-        run.received(endpoint, value, by);
+        let segment = if driver.name == health_sensor::DRIVER.name { segment_of_whole(value) } else { None };
+        run.received(endpoint, segment.as_deref().unwrap_or(value), by);
     }
     Some(run.finish())
+}
+
+/// A health observation that was put together already, as one segment; `None` where it is a segment.
+fn segment_of_whole(value: &[u8]) -> Option<Vec<u8>> {
+    let whole = HealthObservation::decode(value).is_ok() || StoredHealthObservation::decode(value).is_ok();
+    whole.then(|| [&[SegmentHeader::new(true, true, 0).0], value].concat())
 }
 
 fn decode_stream(driver: &Driver, octets_per_second: u64, octets: &[u8], options: &Options) -> Decoded {

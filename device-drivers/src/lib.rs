@@ -16,6 +16,7 @@ pub mod heart_rate;
 mod liveness;
 pub mod monitor_ansar;
 pub mod monitor_pc300;
+pub mod health_sensor;
 mod outputs;
 pub mod oximeter_berry;
 pub mod oximeter_contec;

@@ -98,6 +98,11 @@ impl Outputs {
         self.push(Output::Samples { recording, block }, Weight { signal: span, ..Weight::default() });
     }
 
+    /// Whether so much signal more may wait.
+    pub(crate) fn room_for_signal(&self, span: Duration) -> bool {
+        self.signal_waiting + span <= SIGNAL_WAITING_MAX
+    }
+
     pub(crate) fn end(&mut self, recording: u32) {
         self.declare_lost();
         self.push(Output::End { recording }, Weight::default());

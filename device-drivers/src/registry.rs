@@ -11,6 +11,7 @@ pub const DRIVERS: &[Driver] = &[
     crate::heart_rate::DRIVER,
     crate::weight_scale::DRIVER,
     crate::glucose_meter::DRIVER,
+    crate::health_sensor::DRIVER,
     crate::oximeter_nonin::DRIVER,
     crate::oximeter_contec::DRIVER,
     crate::oximeter_berry::DRIVER,

@@ -230,7 +230,8 @@ impl StoredRecords {
                 }
             }
             (Stage::Asked { request, .. }, Response::CombinedReport(count)) if request.op_code == OpCode::COMBINED_REPORT => {
-                if count.number() != self.report.records {
+                // The last one, asked for to know its number, is none that is handed over.
+                if self.report.selection != Selection::Last && count.number() != self.report.records {
                     self.report.spoilt = true;
                     let reason = format!("{} records came of {}", self.report.records, count.number());
                     gatt.undecodable("record access control point", reason, octets);

@@ -16,6 +16,7 @@
 //! at=61 fault=clock unset=1                     the device's clock is not set
 //! at=70 fault=battery percent=9                 the battery is low
 //! at=80 fault=motion for=20                     the patient moves while a cuff measures
+//! records=50                                    the memory holds so many records of an earlier patient
 //! signal=synthetic                              the patient's computed ECG instead of the recorded one
 //! random seed=7 from=10 until=600 every=20 faults=drop,corrupt,split     one of these about every 20 s
 //! ```
@@ -29,6 +30,8 @@ use crate::noise::{between, mixed};
 
 /// The most lines of a scenario, and the most faults that one `random` line makes.
 pub const ENTRIES_MAX: usize = 10_000;
+/// The most records of an earlier patient in a device's memory.
+pub const RECORDS_MAX: usize = 500;
 /// The second part of a split frame comes this much later.
 pub const SPLIT_DELAY: Duration = Duration::from_millis(30);
 
@@ -96,6 +99,8 @@ pub struct Scenario {
     entries: Vec<Entry>,
     /// Whether the ECG is computed from the patient instead of replayed from the recording.
     pub synthetic_signal: bool,
+    /// Records of an earlier patient in the device's memory, at most [`RECORDS_MAX`].
+    pub records: usize,
 }
 
 /// A line of a scenario that was not understood.
@@ -113,12 +118,12 @@ impl Scenario {
     #[must_use]
     pub fn of(mut entries: Vec<Entry>) -> Self {
         entries.sort_by_key(|entry| entry.at);
-        Self { entries, synthetic_signal: false }
+        Self { entries, ..Self::default() }
     }
 
     /// From a scenario's text.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        let (mut entries, mut synthetic_signal) = (Vec::new(), false);
+        let (mut entries, mut synthetic_signal, mut records) = (Vec::new(), false, 0);
         for (index, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
             let wrong = |expected| ScenarioError { line: index + 1, expected };
@@ -129,6 +134,8 @@ impl Scenario {
                 entries.extend(random(&Fields(rest)).map_err(wrong)?);
             } else if line == "signal=synthetic" {
                 synthetic_signal = true;
+            } else if line.starts_with("records=") {
+                records = Fields(line).number("records").filter(|count| *count <= RECORDS_MAX).ok_or(wrong("records=0 … 500"))?;
             } else {
                 entries.push(entry(&Fields(line)).map_err(wrong)?);
             }
@@ -136,7 +143,7 @@ impl Scenario {
                 return Err(wrong("at most 10,000 faults"));
             }
         }
-        Ok(Self { synthetic_signal, ..Self::of(entries) })
+        Ok(Self { synthetic_signal, records, ..Self::of(entries) })
     }
 
     /// Faults that last, and do so at `at`.
@@ -348,6 +355,7 @@ mod tests {
             ("at=1 fault=lead-off electrode=V7", 1),
             ("at=-1 fault=drop", 1),
             ("at=nan fault=drop", 1),
+            ("records=501", 1),
             ("at=1 fault=battery percent=101", 1),
             ("random seed=1 until=10 every=0 faults=drop", 1),
             ("random seed=1 until=10 every=1 faults=drop,flood", 1),

@@ -1,6 +1,7 @@
 //! One characteristic by itself, with its fields as the standard names them.
 
-#[path = "vitals.rs"]
+mod glucose;
+mod health_sensor;
 mod vitals;
 
 use kit_protocol::gatt::date_time::DateTime;
@@ -27,6 +28,7 @@ const DECODERS: &[(u16, Decoder)] = &[
     (0x181d, vitals::advertised_weight),
     (0x2a00, vitals::text),
     (0x2a08, |octets| DateTime::decode(octets).map(|time| date_time(&time))),
+    (0x2a18, glucose::measurement),
     (0x2a19, vitals::battery_level),
     (0x2a1c, vitals::temperature),
     (0x2a1d, vitals::temperature_type),
@@ -40,12 +42,14 @@ const DECODERS: &[(u16, Decoder)] = &[
     (0x2a28, vitals::text),
     (0x2a29, vitals::text),
     (0x2a2b, vitals::current_time),
+    (0x2a34, glucose::context),
     (0x2a35, vitals::blood_pressure),
     (0x2a36, vitals::cuff_pressure),
     (0x2a37, vitals::heart_rate),
     (0x2a38, vitals::body_sensor_location),
     (0x2a49, vitals::blood_pressure_feature),
     (0x2a50, vitals::pnp_id),
+    (0x2a51, glucose::feature),
     (0x2a52, control_point),
     (0x2a5e, |octets| PlxSpotCheckMeasurement::decode(octets).map(|m| spot_check(&m))),
     (0x2a5f, |octets| PlxContinuousMeasurement::decode(octets).map(|m| continuous(&m))),
@@ -54,6 +58,11 @@ const DECODERS: &[(u16, Decoder)] = &[
     (0x2a9c, vitals::body_composition),
     (0x2a9d, vitals::weight),
     (0x2a9e, vitals::weight_scale_feature),
+    (0x2b8b, health_sensor::live),
+    (0x2bdd, health_sensor::stored),
+    (0x2bf2, health_sensor::current_elapsed_time),
+    (0x2bf3, health_sensor::features),
+    (0x2bf4, health_sensor::control_point),
 ];
 
 /// The decoder of a characteristic; `None` where the project has none.

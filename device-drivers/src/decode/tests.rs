@@ -107,6 +107,49 @@ fn a_characteristic_by_itself_has_its_fields() {
     assert!(lines(Some("pulse-oximeter"), Some("2a52"), &["06000101"])[0].contains("success"));
 }
 
+/// Vectors G01 and G20 (react-native-ble-plx issue 652; Glucose Service 1.0.1), H01 and H10 (philips-labs' simulator; ST's).
+#[test]
+fn the_characteristics_of_meters_and_health_sensors_have_their_fields() {
+    let one = |uuid: &str, hex: &str| lines(None, Some(uuid), &[hex]).remove(0);
+    let said = |uuid: &str, hex: &str, parts: &[&str]| {
+        let line = one(uuid, hex);
+        parts.iter().for_each(|part| assert!(line.contains(part), "{part} in {line}"));
+    };
+    let g01 = r#"{"measurement":{"base_time":"2020-04-13T16:38:10","context_information_follows":false,"customary":{"unit":"mg/dL","value":"120"},"glucose_concentration":"0.00120","sample_location":"not-available","sensor_status_annunciation":null,"sequence_number":6,"time_offset":0,"type":"capillary-whole-blood","unit":"kg/L","user_facing_time":"2020-04-13T16:38:10"}}"#;
+    assert_eq!(one("2a18", "030600e407040d10260a000078b0f1"), g01);
+    said("2a34", "02060003", &[r#""meal":"fasting""#, r#""sequence_number":6"#, r#""hba1c":null"#]);
+    said("2a51", "0004", &[r#"{"glucose_feature":["multiple-bond"]}"#]);
+    let h01 = "0118000300b84b020022a66a002c00000700200262000000";
+    let whole = [r#""length_counts":"everything""#, r#""value":"98""#, r#""ucum":"%""#, r#""time":"2023-05-24T06:26:46""#];
+    said("2b8b", h01, &whole);
+    said("2b8b", &format!("07{h01}"), &[&whole[..], &[r#""segment_counter":1"#]].concat());
+    said("2b8b", "0118000300", &[r#""first_segment":true,"last_segment":false"#, r#""payload":"18000300""#]);
+    said("2bdd", &format!("0305000000{h01}"), &[r#""record_number":5"#, r#""value":"98""#]);
+    let h10 = "011b006300b84b020022729d2b290000060001013c4c0200200262000000";
+    said("2b8b", h10, &[r#""length_counts":"after-header""#, r#""patient":1"#]);
+    said("2bf2", "22a66a002c000007000101", &[r#""time":"2023-05-24T06:26:46""#, r#""clock_needs_to_be_set":true"#]);
+    said("2bf3", "0001b84b0200", &[r#""name":"spo2""#]);
+    said("2bf4", "80", &[r#"{"op_code":"success"}"#]);
+    for (uuid, hex) in [("2a18", "1b0000e207041a0b091e1e00120501"), ("2b8b", ""), ("2bf4", "8000"), ("2bf2", "22")] {
+        said(uuid, hex, &[r#"{"refused":{"reason":"undecodable""#]);
+    }
+}
+
+#[test]
+fn a_meter_and_a_health_sensor_give_their_readings() {
+    let glucose = lines(Some("glucose-meter"), None, &["030600e407040d10260a000078b0f1", "020700e407040d10260a78b04a"]);
+    let value = r#""values":[{"code":160184,"name":"glucose-capillary-whole-blood","value":"120","unit":"mg/dL"}],"device_time":"2020-04-13T16:38:10","record":6"#;
+    assert!(glucose[0].contains(value), "{}", glucose[0]);
+    assert!(glucose[1].contains(r#"{"refused":{"reason":"not-the-patient""#), "{}", glucose[1]);
+    let segments = ["010118000300b84b020022a66a002c00000700", "06200262000000"];
+    let sensor = lines(Some("health-sensor"), Some("2b8b"), &segments);
+    assert!(sensor[0].contains(r#""name":"spo2","value":"98","unit":"%""#), "{}", sensor[0]);
+    assert_eq!(sensor.len(), 1);
+    let whole = segments[0][2..].to_owned() + &segments[1][2..];
+    assert_eq!(lines(Some("health-sensor"), Some("2b8b"), &[&whole]), sensor, "one that was put together already");
+    assert!(lines(Some("health-sensor"), Some("2bdd"), &[&format!("09000000{whole}")])[0].contains(r#""record":9"#));
+}
+
 #[test]
 fn a_blood_pressure_keeps_its_parts_together() {
     let lines = lines(Some("blood-pressure"), Some("2a35"), &["167c0056006100e807060f11111b33000400", "1467003f004d0040000000"]);
@@ -279,10 +322,15 @@ proptest::proptest! {
         for driver in registry::DRIVERS {
             for characteristic in [None, Some(0x2a5e), Some(0x2a5f), Some(0x2a35), Some(0x2a1c), Some(0x2a37), Some(0x2a9d), Some(0x181b)] {
                 let characteristic = characteristic.map(bluetooth);
+            for characteristic in [None, Some(0x2a18), Some(0x2a5e), Some(0x2a5f), Some(0x2b8b), Some(0x2bdd)] {
+                let characteristic = characteristic.map(bluetooth);
                 let _ = decode(Some(driver), characteristic, &Input::Stream(stream.clone()), &Options::default());
             }
         }
         for characteristic in (0x2a00..0x2aff).chain([0x181b, 0x181d]) {
+        for characteristic in [
+            0x2a08, 0x2a18, 0x2a34, 0x2a51, 0x2a52, 0x2a5e, 0x2a5f, 0x2a60, 0x2b8b, 0x2bdd, 0x2bf2, 0x2bf3, 0x2bf4,
+        ] {
             let _ = decode(None, Some(bluetooth(characteristic)), &Input::Stream(stream.clone()), &Options::default());
         }
     }

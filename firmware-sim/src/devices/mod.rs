@@ -3,6 +3,7 @@
 pub mod ecg_ads1298;
 pub mod monitor_pc300;
 pub mod oximeter_contec;
+pub mod glucose_meter;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;
@@ -69,6 +70,13 @@ pub const DEVICES: &[Device] = &[
         connection: Connection::Serial(|seed, scenario| Box::new(oximeter_contec::Oximeter::new(seed, scenario))),
         protocol: "Contec CMS50 protocol 7.0",
         parts: "MAX30102",
+    },
+    Device {
+        name: "glucose-meter",
+        driver: "glucose-meter",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(glucose_meter::Meter::new(seed, scenario, truth))),
+        protocol: "Glucose Service 0x1808",
+        parts: "strip",
     },
     Device {
         name: "oximeter-nonin",

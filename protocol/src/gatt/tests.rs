@@ -1,5 +1,8 @@
 //! The captured and derived vectors of the characteristics, run both ways, and what must be refused.
 
+mod glucose;
+mod health_sensor;
+
 use proptest::prelude::*;
 
 use super::date_time::DateTime;
@@ -13,18 +16,18 @@ use crate::reader::DecodeError;
 use crate::reading::Status;
 use crate::vectors::{hex, vectors};
 
-pub(super) fn number(number: Number) -> String {
+fn number(number: Number) -> String {
     match number {
         Number::Finite(decimal) => decimal.to_string(),
         Number::Special(special) => format!("{special:?}"),
     }
 }
 
-pub(super) fn joined(terms: Option<impl Iterator<Item = Status>>) -> String {
+fn joined(terms: Option<impl Iterator<Item = Status>>) -> String {
     terms.map_or_else(|| "-".into(), |terms| terms.collect::<Vec<_>>().join(","))
 }
 
-pub(super) fn or_dash(text: Option<String>) -> String {
+fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".into())
 }
 
@@ -151,7 +154,7 @@ fn racp_requests_decode_and_encode() {
     }
 }
 
-pub(super) fn refuses_every_other_length(octets: &[u8], decode: impl Fn(&[u8]) -> Result<(), DecodeError>) {
+fn refuses_every_other_length(octets: &[u8], decode: impl Fn(&[u8]) -> Result<(), DecodeError>) {
     for length in 0..octets.len() {
         assert!(matches!(decode(&octets[..length]), Err(DecodeError::Truncated { .. })), "{} of {}", length, hex(octets));
     }
@@ -181,7 +184,7 @@ fn a_number_that_fits_no_sfloat_is_not_encoded() {
     assert_eq!(measurement.encode(), None);
 }
 
-pub(super) fn date_times() -> impl Strategy<Value = DateTime> {
+fn date_times() -> impl Strategy<Value = DateTime> {
     (0..=9999_u16, 0..=12_u8, 0..=31_u8, 0..=23_u8, 0..=59_u8, 0..=59_u8)
         .prop_map(|(year, month, day, hour, minute, second)| DateTime { year, month, day, hour, minute, second })
 }

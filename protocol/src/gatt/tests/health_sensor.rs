@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::elapsed_time::{CurrentElapsedTime, ElapsedTime, TimeSource};
-use super::health_observation::*;
-use super::health_observation_segment::{Assembler, OBSERVATION_OCTETS_MAX, SegmentError, SegmentHeader, Segmenter};
-use super::health_sensor_features::{GhsControlPoint, HealthSensorFeatures};
-use super::tests::{number, or_dash, refuses_every_other_length};
+use super::super::elapsed_time::{CurrentElapsedTime, ElapsedTime, TimeSource};
+use super::super::health_observation::*;
+use super::super::health_observation_segment::{Assembler, OBSERVATION_OCTETS_MAX, SegmentError, SegmentHeader, Segmenter};
+use super::super::health_sensor_features::{GhsControlPoint, HealthSensorFeatures};
+use super::{number, or_dash, refuses_every_other_length};
 use crate::mder::{Number, float};
 use crate::nomenclature::Mdc;
 use crate::reader::DecodeError;
@@ -56,13 +56,13 @@ fn observation(o: &HealthObservation) -> String {
 }
 
 fn vector(id: &str) -> Vec<u8> {
-    let file = include_str!("../../vectors/health_observation.txt");
+    let file = include_str!("../../../vectors/health_observation.txt");
     vectors(file).find(|v| v.id == id).expect(id).octets
 }
 
 #[test]
 fn health_observations_decode_and_encode() {
-    for v in vectors(include_str!("../../vectors/health_observation.txt")) {
+    for v in vectors(include_str!("../../../vectors/health_observation.txt")) {
         match HealthObservation::decode(&v.octets) {
             Ok(decoded) => {
                 assert_eq!(observation(&decoded), v.expected, "{}", v.id);
@@ -136,7 +136,7 @@ fn a_stored_observation_has_its_record_number_first() {
 
 #[test]
 fn elapsed_times_decode_and_encode() {
-    for v in vectors(include_str!("../../vectors/elapsed_time.txt")) {
+    for v in vectors(include_str!("../../../vectors/elapsed_time.txt")) {
         let current = CurrentElapsedTime::decode(&v.octets).expect(v.id);
         let time = current.time;
         let counts = match (time.is_tick_counter(), time.is_utc()) {

@@ -2,13 +2,15 @@
 
 use proptest::prelude::*;
 
-use super::date_time::DateTime;
-use super::glucose_feature::GlucoseFeature;
-use super::glucose_measurement::{
+use super::super::date_time::DateTime;
+use super::super::glucose_feature::GlucoseFeature;
+use super::super::glucose_measurement::{
     Concentration, ConcentrationUnit, GlucoseMeasurement, SampleLocation, SampleType, SensorStatus,
 };
-use super::glucose_measurement_context::{Carbohydrate, Exercise, GlucoseMeasurementContext, Health, Meal, Medication, Tester};
-use super::tests::{date_times, joined, number, or_dash, refuses_every_other_length};
+use super::super::glucose_measurement_context::{
+    Carbohydrate, Exercise, GlucoseMeasurementContext, Health, Meal, Medication, Tester,
+};
+use super::{date_times, joined, number, or_dash, refuses_every_other_length};
 use crate::mder::sfloat;
 use crate::nomenclature::Mdc;
 use crate::vectors::vectors;
@@ -57,7 +59,7 @@ fn context(c: &GlucoseMeasurementContext) -> String {
 
 #[test]
 fn glucose_measurements_decode_and_encode() {
-    for v in vectors(include_str!("../../vectors/glucose_measurement.txt")) {
+    for v in vectors(include_str!("../../../vectors/glucose_measurement.txt")) {
         match GlucoseMeasurement::decode(&v.octets) {
             Ok(decoded) => {
                 assert_eq!(measurement(&decoded), v.expected, "{}", v.id);
@@ -71,7 +73,7 @@ fn glucose_measurements_decode_and_encode() {
 
 #[test]
 fn glucose_contexts_decode_and_encode() {
-    for v in vectors(include_str!("../../vectors/glucose_measurement_context.txt")) {
+    for v in vectors(include_str!("../../../vectors/glucose_measurement_context.txt")) {
         match GlucoseMeasurementContext::decode(&v.octets) {
             Ok(decoded) => {
                 assert_eq!(context(&decoded), v.expected, "{}", v.id);
