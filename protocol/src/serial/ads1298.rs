@@ -11,6 +11,7 @@ use crc::{CRC_16_IBM_3740, Crc, Table};
 use crate::decimal::Decimal;
 use crate::nomenclature::Mdc;
 use crate::reader::{DecodeError, Reader};
+use crate::serial::framer::{Framing, Step, to_next};
 
 /// Channels of the chip.
 pub const CHANNELS: usize = 8;
@@ -325,89 +326,35 @@ pub enum Found {
 /// A frame begins with its two octets and is taken by its CRC; where that does not fit, the search goes on at the next
 /// octet, so that a corrupted frame, or a start that was none, costs no good frame behind it. A start that is none is
 /// waited for at most 35 octets, 0.8 ms at 921,600 baud plus the time until the next frame.
-#[derive(Clone, Debug, Default)]
-pub struct Framer {
-    waiting: Vec<u8>,
-    skipped: u64,
-}
+pub type Framer = super::framer::Framer<Frames>;
 
-/// Octets taken in at once, which bounds the memory.
-const CHUNK: usize = 4096;
+/// This framing. Shape, units, errors and source: see [`DataFrame::decode`] and [`Header::decode`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frames;
 
-enum Step {
-    /// More octets are needed.
-    Wait,
-    /// No frame begins in so many octets.
-    Skip(usize),
-    /// So many octets are this.
-    Take(usize, Found),
-}
+impl Framing for Frames {
+    type Found = Found;
 
-impl Framer {
-    /// Takes in octets and hands over what they complete.
-    pub fn push(&mut self, octets: &[u8], mut found: impl FnMut(Found)) {
-        for chunk in octets.chunks(CHUNK) {
-            self.waiting.extend_from_slice(chunk);
-            self.advance(false, &mut found);
+    fn step(&mut self, rest: &[u8], _ended: bool) -> Step<Found> {
+        let (octets, header) = match rest {
+            [0xa5] | [0xa5, 0x5b] => return Step::Wait,
+            [0xa5, 0x5a, ..] => (DataFrame::OCTETS, false),
+            [0xa5, 0x5b, length, ..] if (FIELDS_OCTETS + 1..=FIELDS_OCTETS + 8).contains(length) => {
+                (HEADER_FRAMING_OCTETS + usize::from(*length), true)
+            }
+            _ => return Step::Skip(to_next(rest, |octet| octet == 0xa5)),
+        };
+        let Some(frame) = rest.get(..octets) else { return Step::Wait };
+        let found = if header { Header::decode(frame).map(Found::Header) } else { DataFrame::decode(frame).map(Found::Data) };
+        match found {
+            Ok(found) => Step::take(octets, found),
+            Err(DecodeError::Checksum) => Step::Skip(1),
+            Err(error) => Step::take(octets, Found::Refused { error, octets: frame.to_vec() }),
         }
     }
 
-    /// The stream ended: decides on what is left, and is as new.
-    pub fn finish(&mut self, mut found: impl FnMut(Found)) {
-        self.advance(true, &mut found);
-        self.hand_over_skipped(&mut found);
-        *self = Self::default();
-    }
-
-    fn advance(&mut self, ended: bool, found: &mut impl FnMut(Found)) {
-        let waiting = core::mem::take(&mut self.waiting);
-        let mut rest = waiting.as_slice();
-        while !rest.is_empty() {
-            let used = match step(rest) {
-                Step::Wait if !ended => break,
-                Step::Wait => self.skip(1),
-                Step::Skip(octets) => self.skip(octets),
-                Step::Take(octets, frame) => {
-                    self.hand_over_skipped(found);
-                    found(frame);
-                    octets
-                }
-            };
-            rest = rest.get(used..).unwrap_or_default();
-        }
-        let used = waiting.len() - rest.len();
-        self.waiting = waiting;
-        self.waiting.drain(..used);
-    }
-
-    fn skip(&mut self, octets: usize) -> usize {
-        self.skipped += u64::try_from(octets).unwrap_or(u64::MAX);
-        octets
-    }
-
-    fn hand_over_skipped(&mut self, found: &mut impl FnMut(Found)) {
-        if self.skipped > 0 {
-            found(Found::Skipped(core::mem::take(&mut self.skipped)));
-        }
-    }
-}
-
-fn step(rest: &[u8]) -> Step {
-    let (octets, header) = match rest {
-        [0xa5] | [0xa5, 0x5b] => return Step::Wait,
-        [0xa5, 0x5a, ..] => (DataFrame::OCTETS, false),
-        [0xa5, 0x5b, length, ..] if (FIELDS_OCTETS + 1..=FIELDS_OCTETS + 8).contains(length) => {
-            (HEADER_FRAMING_OCTETS + usize::from(*length), true)
-        }
-        [_, after @ ..] => return Step::Skip(1 + after.iter().position(|octet| *octet == 0xa5).unwrap_or(after.len())),
-        [] => return Step::Wait,
-    };
-    let Some(frame) = rest.get(..octets) else { return Step::Wait };
-    let found = if header { Header::decode(frame).map(Found::Header) } else { DataFrame::decode(frame).map(Found::Data) };
-    match found {
-        Ok(found) => Step::Take(octets, found),
-        Err(DecodeError::Checksum) => Step::Skip(1),
-        Err(error) => Step::Take(octets, Found::Refused { error, octets: frame.to_vec() }),
+    fn skipped(octets: u64) -> Found {
+        Found::Skipped(octets)
     }
 }
 

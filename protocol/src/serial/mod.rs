@@ -4,4 +4,5 @@
 //! never on the splits.
 
 pub mod ads1298;
+pub mod framer;
 pub mod nonin_df2;

@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use crate::reader::{DecodeError, Reader};
+use crate::serial::framer::{Framing, Step};
 
 /// Frames in a packet; the first has the sync bit.
 pub const FRAMES_PER_PACKET: usize = 25;
@@ -273,13 +274,7 @@ fn halves(value: u16) -> [u8; 2] {
 }
 
 /// What a [`Framer`] finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// A frame; it follows the one before it directly, unless `Skipped` stands between.
-    Frame(Frame),
-    /// So many octets before the next frame (or before the end) belong to none.
-    Skipped(u64),
-}
+pub type Found = super::framer::Found<Frame>;
 
 /// Finds frames in a stream, however it is split.
 ///
@@ -291,12 +286,11 @@ pub enum Found {
 /// A corrupted frame costs itself, a lost octet the frame it stands in, an added one that or the frame before it, and
 /// alternate good frames all count.
 /// It waits for one octet behind a frame (1 ms, or the next frame), and for 28 octets to decide after a fault.
-#[derive(Clone, Debug, Default)]
-pub struct Framer {
-    waiting: Vec<u8>,
-    stage: Stage,
-    skipped: u64,
-}
+pub type Framer = super::framer::Framer<Frames>;
+
+/// This framing. Shape, units, errors and source: see [`Frame::decode`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frames(Stage);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
@@ -305,94 +299,68 @@ enum Stage {
     Unknown,
     /// The next frame begins at the next octet.
     InStep,
-    /// A frame was taken before, then something did not fit.
-    Lost,
+    /// A frame was taken, then so many octets did not fit.
+    Lost { skipped: usize },
 }
 
 /// How far back the last frame may be for its step to count: one packet.
-pub const IN_STEP_OCTETS_MAX: u64 = 125;
+pub const IN_STEP_OCTETS_MAX: usize = 125;
 /// Frames in one step that are looked at.
 const RUN_MAX: usize = 4;
 /// Two overlapping candidates, the second with its whole run.
 const WINDOW: usize = 2 * (Frame::OCTETS - 1) + RUN_MAX * Frame::OCTETS;
-/// Octets taken in at once, which bounds the memory.
-const CHUNK: usize = 256;
 
-impl Framer {
-    /// Takes in octets and hands over what they complete.
-    pub fn push(&mut self, octets: &[u8], mut found: impl FnMut(Found)) {
-        for chunk in octets.chunks(CHUNK) {
-            self.waiting.extend_from_slice(chunk);
-            self.advance(false, &mut found);
-        }
-    }
+impl Framing for Frames {
+    type Found = Found;
 
-    /// The stream ended: decides on what is left, and is as new.
-    pub fn finish(&mut self, mut found: impl FnMut(Found)) {
-        self.advance(true, &mut found);
-        self.hand_over_skipped(&mut found);
-        *self = Self::default();
-    }
-
-    fn advance(&mut self, ended: bool, found: &mut impl FnMut(Found)) {
-        let waiting = core::mem::take(&mut self.waiting);
-        let mut rest = waiting.as_slice();
-        loop {
-            let needed = if self.stage == Stage::InStep { Frame::OCTETS + 1 } else { WINDOW };
-            if rest.is_empty() || (rest.len() < needed && !ended) {
-                break;
+    fn step(&mut self, rest: &[u8], ended: bool) -> Step<Found> {
+        if self.0 == Stage::InStep {
+            match (Frame::decode(rest.get(..Frame::OCTETS).unwrap_or(rest)), rest.get(Frame::OCTETS)) {
+                (_, None) if !ended => return Step::Wait,
+                (Ok(frame), None | Some(&START)) => return Step::take(Frame::OCTETS, Found::Frame(frame)),
+                _ => self.0 = Stage::Lost { skipped: 0 },
             }
-            rest = self.step(rest, found);
         }
-        let used = waiting.len() - rest.len();
-        self.waiting = waiting;
-        self.waiting.drain(..used);
+        if rest.len() < WINDOW && !ended {
+            return Step::Wait;
+        }
+        let before = self.start(rest);
+        match before.and_then(|before| Some((before, first_frame(rest.get(before..)?)?))) {
+            Some((before, frame)) => {
+                self.0 = Stage::InStep;
+                Step::Take { before, octets: Frame::OCTETS, found: Found::Frame(frame) }
+            }
+            None => {
+                // None of the first five places begins a frame.
+                let none = rest.len().min(Frame::OCTETS);
+                if let Stage::Lost { skipped } = &mut self.0 {
+                    *skipped = skipped.saturating_add(none);
+                }
+                Step::Skip(none)
+            }
+        }
     }
 
-    /// Takes a frame, or leaves out what is none; gives what remains.
-    fn step<'a>(&mut self, rest: &'a [u8], found: &mut impl FnMut(Found)) -> &'a [u8] {
-        let start = match self.stage {
-            Stage::InStep => rest.get(Frame::OCTETS).is_none_or(|behind| *behind == START).then_some(0),
-            Stage::Unknown | Stage::Lost => self.start(rest),
-        };
-        let (before, from) = start.and_then(|start| rest.split_at_checked(start)).unwrap_or((rest, &[]));
-        if let Some((frame, rest)) = first_frame(from) {
-            self.skipped += octets(before);
-            self.hand_over_skipped(found);
-            self.stage = Stage::InStep;
-            found(Found::Frame(frame));
-            return rest;
-        }
-        if self.stage == Stage::InStep {
-            self.stage = Stage::Lost;
-            return rest;
-        }
-        // None of the first five places begins a frame.
-        let (none, rest) = rest.split_at_checked(Frame::OCTETS).unwrap_or((rest, &[]));
-        self.skipped += octets(none);
-        rest
+    fn skipped(octets: u64) -> Found {
+        Found::Skipped(octets)
     }
+}
 
+impl Frames {
     /// Where the next frame begins, if within the first five places.
     fn start(&self, rest: &[u8]) -> Option<usize> {
         let candidate = |at: usize| {
             let mut fits = rest.get(at..)?.chunks_exact(Frame::OCTETS).take(RUN_MAX).map(|frame| Frame::decode(frame).is_ok());
             let (first, second) = (fits.next()?, fits.next().unwrap_or(false));
             let behind = usize::from(second) + fits.filter(|fits| *fits).count();
-            let skipped = self.skipped + u64::try_from(at).unwrap_or(u64::MAX);
-            let in_step = self.stage == Stage::Lost && skipped.is_multiple_of(5) && skipped <= IN_STEP_OCTETS_MAX;
-            let alone = skipped == 0 && !LATE.iter().any(|late| rest.get(*late..).is_some_and(two_frames));
+            let skipped = if let Stage::Lost { skipped } = self.0 { Some(skipped.saturating_add(at)) } else { None };
+            let in_step = skipped.is_some_and(|skipped| skipped.is_multiple_of(Frame::OCTETS) && skipped <= IN_STEP_OCTETS_MAX);
+            let alone = skipped == Some(0) && !LATE.iter().any(|late| rest.get(*late..).is_some_and(two_frames));
             (first && (second || (in_step && (behind > 0 || alone)))).then_some((behind, in_step, at))
         };
         let (_, _, first) = (0..Frame::OCTETS).find_map(candidate)?;
         let overlapping = (first..first + Frame::OCTETS).filter_map(candidate);
         overlapping.max_by_key(|&(behind, in_step, at)| (behind, in_step, core::cmp::Reverse(at))).map(|(_, _, at)| at)
-    }
-
-    fn hand_over_skipped(&mut self, found: &mut impl FnMut(Found)) {
-        if self.skipped > 0 {
-            found(Found::Skipped(core::mem::take(&mut self.skipped)));
-        }
     }
 }
 
@@ -400,16 +368,11 @@ impl Framer {
 const LATE: [usize; 2] = [Frame::OCTETS + 1, Frame::OCTETS + 2];
 
 fn two_frames(octets: &[u8]) -> bool {
-    first_frame(octets).and_then(|(_, rest)| first_frame(rest)).is_some()
+    first_frame(octets).is_some() && octets.get(Frame::OCTETS..).and_then(first_frame).is_some()
 }
 
-fn octets(slice: &[u8]) -> u64 {
-    u64::try_from(slice.len()).unwrap_or(u64::MAX)
-}
-
-fn first_frame(octets: &[u8]) -> Option<(Frame, &[u8])> {
-    let (first, rest) = octets.split_at_checked(Frame::OCTETS)?;
-    Frame::decode(first).ok().map(|frame| (frame, rest))
+fn first_frame(octets: &[u8]) -> Option<Frame> {
+    Frame::decode(octets.get(..Frame::OCTETS)?).ok()
 }
 
 #[cfg(test)]
