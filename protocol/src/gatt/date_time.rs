@@ -63,10 +63,77 @@ impl DateTime {
         [low, high, self.month, self.day, self.hour, self.minute, self.second]
     }
 
+    /// Seconds since the start of 1970, by the clock that it is of; `None` where the date is unknown or on no calendar.
+    ///
+    /// Source: the Gregorian calendar, 400 years of which are 146,097 days.
+    #[must_use]
+    pub fn seconds(&self) -> Option<i64> {
+        if !self.date_known() || self.day > month_days(self.year, self.month) {
+            return None;
+        }
+        let before: u16 = (1..self.month).map(|month| u16::from(month_days(self.year, month))).sum();
+        let days = days_before(self.year) + i64::from(before) + i64::from(self.day) - 1;
+        let of_day = i64::from(self.hour) * 3_600 + i64::from(self.minute) * 60 + i64::from(self.second);
+        Some(days * DAY_SECONDS + of_day)
+    }
+
+    /// The time so many seconds after the start of 1970; `None` outside the years 1582–9999.
+    #[must_use]
+    pub fn from_seconds(seconds: i64) -> Option<Self> {
+        let (days, of_day) = (seconds.div_euclid(DAY_SECONDS), seconds.rem_euclid(DAY_SECONDS));
+        // The year by the mean one, which is at most one off.
+        let estimate = u16::try_from(1970 + days.checked_mul(400)?.div_euclid(146_097)).ok()?;
+        let year = (estimate.saturating_sub(1)..=estimate.saturating_add(1)).rfind(|year| days_before(*year) <= days)?;
+        if !(1582..=9999).contains(&year) {
+            return None;
+        }
+        let mut day = u16::try_from(days - days_before(year)).ok()?;
+        let mut month = 1;
+        while day >= u16::from(month_days(year, month)) {
+            day -= u16::from(month_days(year, month));
+            month += 1;
+        }
+        let part = |number: i64| u8::try_from(number).ok();
+        Some(Self {
+            year,
+            month,
+            day: u8::try_from(day + 1).ok()?,
+            hour: part(of_day / 3_600)?,
+            minute: part(of_day / 60 % 60)?,
+            second: part(of_day % 60)?,
+        })
+    }
+
+    /// Day of the week, Monday being 1; `None` where the date is unknown or on no calendar.
+    #[must_use]
+    pub fn weekday(&self) -> Option<u8> {
+        // 1970 began on a Thursday.
+        let days = self.seconds()?.div_euclid(DAY_SECONDS);
+        u8::try_from((days + 3).rem_euclid(7) + 1).ok()
+    }
+
     /// Whether year, month and day are all known.
     #[must_use]
     pub fn date_known(&self) -> bool {
         self.year != 0 && self.month != 0 && self.day != 0
+    }
+}
+
+const DAY_SECONDS: i64 = 86_400;
+
+/// Days from the start of 1970 to the start of this year.
+fn days_before(year: u16) -> i64 {
+    let past = i64::from(year) - 1;
+    past * 365 + past.div_euclid(4) - past.div_euclid(100) + past.div_euclid(400) - 719_162
+}
+
+fn month_days(year: u16, month: u8) -> u8 {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
     }
 }
 
@@ -113,5 +180,43 @@ mod tests {
     fn a_field_out_of_range_is_refused() {
         assert_eq!(DateTime::decode(&[0xe2, 0x07, 13, 1, 0, 0, 0]), Err(DecodeError::Value { field: "date time" }));
         assert_eq!(DateTime::decode(&[0xe2, 0x07, 1, 1, 24, 0, 0]), Err(DecodeError::Value { field: "date time" }));
+    }
+
+    #[test]
+    fn known_times_are_so_many_seconds_after_1970_and_on_their_weekday() {
+        for (text, octets, seconds, weekday) in [
+            ("1970-01-01T00:00:00", [0xb2, 0x07, 1, 1, 0, 0, 0], 0, 4),
+            ("2000-02-29T00:00:00", [0xd0, 0x07, 2, 29, 0, 0, 0], 951_782_400, 2),
+            ("2024-06-15T17:17:27", [0xe8, 0x07, 6, 15, 17, 17, 27], 1_718_471_847, 6),
+            ("1582-10-15T00:00:00", [0x2e, 0x06, 10, 15, 0, 0, 0], -12_219_292_800, 5),
+            ("9999-12-31T23:59:59", [0x0f, 0x27, 12, 31, 23, 59, 59], 253_402_300_799, 5),
+        ] {
+            let time = DateTime::decode(&octets).unwrap();
+            assert_eq!((time.to_string().as_str(), time.seconds(), time.weekday()), (text, Some(seconds), Some(weekday)));
+            assert_eq!(DateTime::from_seconds(seconds), Some(time));
+        }
+    }
+
+    #[test]
+    fn a_date_that_is_unknown_or_on_no_calendar_is_no_number_of_seconds() {
+        let good = DateTime { year: 2026, month: 2, day: 28, hour: 0, minute: 0, second: 0 };
+        for none in [DateTime { year: 0, ..good }, DateTime { month: 0, ..good }, DateTime { day: 0, ..good }] {
+            assert_eq!((none.seconds(), none.weekday()), (None, None));
+        }
+        assert_eq!(DateTime { day: 29, ..good }.seconds(), None);
+        assert!(
+            DateTime { year: 2000, day: 29, ..good }.seconds().is_some()
+                && DateTime { year: 1900, day: 29, ..good }.seconds().is_none()
+        );
+        for seconds in [i64::MIN, -20_000_000_000, 253_402_300_800, i64::MAX] {
+            assert_eq!(DateTime::from_seconds(seconds), None, "{seconds}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn seconds_and_dates_are_each_others(seconds in -12_219_292_800_i64..253_402_300_800) {
+            proptest::prop_assert_eq!(DateTime::from_seconds(seconds).and_then(|time| time.seconds()), Some(seconds));
+        }
     }
 }

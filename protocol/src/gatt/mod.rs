@@ -5,6 +5,8 @@
 //!
 //! [`DecodeError::Trailing`]: crate::reader::DecodeError::Trailing
 
+pub mod battery_level;
+pub mod current_time;
 pub mod date_time;
 pub mod plx_continuous;
 pub mod plx_features;
