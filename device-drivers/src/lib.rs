@@ -5,6 +5,7 @@
 pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;
+mod gatt_session;
 mod outputs;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;

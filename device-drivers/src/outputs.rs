@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::moment::Moment;
 use kit_protocol::reading::{Block, Measured, RecordingHead};
 
@@ -95,6 +96,10 @@ impl Outputs {
     pub(crate) fn end(&mut self, recording: u32) {
         self.declare_lost();
         self.push(Output::End { recording }, Weight::default());
+    }
+
+    pub(crate) fn device_clock(&mut self, device: DateTime, at: Moment) {
+        self.push(Output::DeviceClock { device, at }, Weight::default());
     }
 
     pub(crate) fn remember(&mut self, octets: Vec<u8>) {

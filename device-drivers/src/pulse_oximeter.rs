@@ -8,7 +8,7 @@
 //! A spot check is a reading; of continuous values one every 10 s is (the usual averaging; fast and slow ones are left).
 //! Records are deleted, where that is allowed, only when every one of a report is durable and the device still has as many.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kit_protocol::gatt::plx_continuous::PlxContinuousMeasurement;
@@ -22,10 +22,9 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Memory, Status, Value};
 
 use crate::driver::{
-    Allowed, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Output, Pairing, Security, Session, Start, Token,
-    bluetooth,
+    Allowed, Command, Driver, Effect, Endpoint, Event, Link, Pairing, Security, Session, Start, Token, bluetooth,
 };
-use crate::outputs::Outputs;
+use crate::gatt_session::{ANSWER_MAX, CURRENT_TIME, GattSession, Given, Plan, earlier, sets_clock};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {
@@ -43,6 +42,7 @@ pub const DRIVER: Driver = Driver {
         racp("delete-stored-records", Effect::Delete, &[2]),
         racp("abort", Effect::Converse, &[3]),
         racp("report-number-of-stored-records", Effect::Ask, &[4]),
+        sets_clock(CURRENT_TIME),
     ],
     quirks: &[],
     session: |start| Box::new(PulseOximeter::new(&start)),
@@ -54,14 +54,21 @@ const CONTINUOUS: Endpoint = Endpoint::gatt(SERVICE, 0x2a5f);
 const FEATURES: Endpoint = Endpoint::gatt(SERVICE, 0x2a60);
 const CONTROL_POINT: Endpoint = Endpoint::gatt(SERVICE, 0x2a52);
 
+/// The control point first: a device refuses a request whose answer it cannot indicate.
+const PLAN: Plan = Plan {
+    gives: "pulse oximeter measurement",
+    measures: &[SPOT_CHECK, CONTINUOUS],
+    reads: &[FEATURES],
+    subscribes: &[CONTROL_POINT, SPOT_CHECK, CONTINUOUS],
+    clock: &[CURRENT_TIME],
+};
+
 const fn racp(name: &'static str, effect: Effect, octets: &'static [u8]) -> Allowed {
     Allowed { name, effect, to: CONTROL_POINT, at: 0, octets }
 }
 
 /// One reading of continuous values every so long, where the configuration does not say.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// A command is answered, and a report goes on, within this: the time of an ATT transaction.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// An abort is answered within this.
 const ABORT_MAX: Duration = Duration::from_secs(5);
 /// A procedure that the device could not do now is asked for again after this …
@@ -70,24 +77,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const ATTEMPTS_MAX: u8 = 3;
 
 /// ```text
-/// Waiting ─Up─▶ ReadingFeatures ─▶ Subscribing… ─▶ Listening            (no memory, or none that can be told apart)
-///                                        └─▶ Asked{report} ◀─▶ Retrying
-///                                              └─ reported ─▶ Settling ─ all Stored ─▶ Asked{number} ─▶ Asked{delete} ─▶ Listening
-/// Asked ─ no answer, or no room ─▶ Aborting ─▶ Ended
+/// Listening ─ set up, with a memory that can be told apart ─▶ Asked{report} ◀─▶ Retrying
+///               Asked{report} ─ reported ─▶ Settling ─ all Stored ─▶ Asked{number} ─▶ Asked{delete} ─▶ Listening
+/// Asked ─ no answer, or no room ─▶ Aborting ─▶ closed
 /// ```
 /// Measurements are taken in at every stage. `Settling` is for deleting; where that is not allowed it is `Listening`.
 #[derive(Debug)]
 enum Stage {
-    Waiting,
-    ReadingFeatures {
-        command: Token,
-        until: Moment,
-    },
-    Subscribing {
-        command: Token,
-        to: Endpoint,
-        until: Moment,
-    },
     Listening,
     /// A procedure of the control point is under way.
     Asked {
@@ -108,20 +104,14 @@ enum Stage {
         until: Moment,
         why: &'static str,
     },
-    Ended,
 }
 
 struct PulseOximeter {
     stage: Stage,
-    outputs: Outputs,
-    commands: VecDeque<Command>,
+    gatt: GattSession,
     interval: Duration,
     may_delete: bool,
-    has: Vec<Endpoint>,
     features: PlxFeatures,
-    /// What is still to be subscribed to.
-    unsubscribed: VecDeque<Endpoint>,
-    subscribed: Vec<Endpoint>,
     /// No continuous reading before this.
     next_reading: Option<Moment>,
     report: Report,
@@ -139,114 +129,66 @@ struct Report {
 
 impl Session for PulseOximeter {
     fn handle_event(&mut self, now: Moment, event: Event<'_>) {
+        if self.gatt.handle_event(now, &event) && self.memory_can_be_told_apart() {
+            self.ask(now, OpCode::REPORT, 1);
+        }
         match event {
-            Event::Up { has, .. } => self.up(now, has),
             Event::Received { from: FEATURES, octets, .. } => self.features(octets),
             Event::Received { from: SPOT_CHECK, octets, .. } => self.spot_check(now, octets),
             Event::Received { from: CONTINUOUS, octets, .. } => self.continuous(now, octets),
             Event::Received { from: CONTROL_POINT, octets, .. } => self.response(now, octets),
-            Event::Received { .. } => {}
-            Event::Done { command } => self.commanded(now, command, true),
-            Event::Failed { command, .. } => self.commanded(now, command, false),
+            // Where it was written the answer comes as an indication.
+            Event::Failed { command, .. } => self.failed(now, command),
             Event::Stored { reading } => self.answered(now, reading, true),
             Event::Refused { reading } => self.answered(now, reading, false),
-            Event::Down { .. } => {
-                self.commands.clear();
-                self.stage = Stage::Ended;
-            }
+            Event::Down { .. } => self.stage = Stage::Listening,
+            Event::Up { .. } | Event::Received { .. } | Event::Done { .. } => {}
         }
     }
 
     fn handle_timeout(&mut self, now: Moment) {
-        if self.poll_timeout().is_none_or(|at| at > now) {
+        self.gatt.handle_timeout(now);
+        if self.until().is_none_or(|at| at > now) {
             return;
         }
         match self.stage {
-            Stage::ReadingFeatures { .. } | Stage::Subscribing { .. } => self.give_up("a command was not answered"),
             Stage::Asked { .. } => self.abort(now, "the control point did not answer"),
             Stage::Retrying { attempt, .. } => self.ask(now, OpCode::REPORT, attempt + 1),
-            Stage::Aborting { why, .. } => self.give_up(why),
-            Stage::Waiting | Stage::Listening | Stage::Settling | Stage::Ended => {}
+            Stage::Aborting { why, .. } => self.gatt.give_up(why),
+            Stage::Listening | Stage::Settling => {}
         }
     }
 
     fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        self.gatt.poll_command()
     }
 
-    fn poll_output(&mut self) -> Option<Result<(Token, Output), DriverError>> {
-        self.outputs.poll()
+    fn poll_output(&mut self) -> Option<Given> {
+        self.gatt.outputs.poll()
     }
 
     fn poll_timeout(&self) -> Option<Moment> {
-        match self.stage {
-            Stage::ReadingFeatures { until, .. }
-            | Stage::Subscribing { until, .. }
-            | Stage::Asked { until, .. }
-            | Stage::Aborting { until, .. }
-            | Stage::Retrying { at: until, .. } => Some(until),
-            Stage::Waiting | Stage::Listening | Stage::Settling | Stage::Ended => None,
-        }
+        earlier(self.gatt.poll_timeout(), self.until())
     }
 }
 
-/// Setting the conversation up.
 impl PulseOximeter {
     fn new(start: &Start) -> Self {
         Self {
-            stage: Stage::Waiting,
-            outputs: Outputs::default(),
-            commands: VecDeque::new(),
+            stage: Stage::Listening,
+            gatt: GattSession::new(PLAN, start),
             interval: start.stream_interval.unwrap_or(INTERVAL),
             may_delete: start.may_delete,
-            has: Vec::new(),
             features: PlxFeatures::default(),
-            unsubscribed: VecDeque::new(),
-            subscribed: Vec::new(),
             next_reading: None,
             report: Report::default(),
-        }
-    }
-
-    fn up(&mut self, now: Moment, has: &[Endpoint]) {
-        if !matches!(self.stage, Stage::Waiting) {
-            return;
-        }
-        self.has = has.to_vec();
-        if !self.has.contains(&SPOT_CHECK) && !self.has.contains(&CONTINUOUS) {
-            self.outputs.error(DriverError::NotThisDevice("no pulse oximeter measurement to subscribe to".into()));
-            return self.close();
-        }
-        // The control point first: a device refuses a request whose answer it cannot indicate.
-        let wanted = [CONTROL_POINT, SPOT_CHECK, CONTINUOUS];
-        self.unsubscribed = wanted.into_iter().filter(|endpoint| self.has.contains(endpoint)).collect();
-        if self.has.contains(&FEATURES) {
-            let command = self.outputs.token();
-            self.commands.push_back(Command::Read(command, FEATURES));
-            self.stage = Stage::ReadingFeatures { command, until: now + ANSWER_MAX };
-        } else {
-            self.subscribe_next(now);
         }
     }
 
     fn features(&mut self, octets: &[u8]) {
         match PlxFeatures::decode(octets) {
             Ok(features) => self.features = features,
-            Err(error) => self.undecodable("PLX features", &error, octets),
-        }
-    }
-
-    fn subscribe_next(&mut self, now: Moment) {
-        if let Some(to) = self.unsubscribed.pop_front() {
-            let command = self.outputs.token();
-            self.commands.push_back(Command::Subscribe(command, to));
-            self.stage = Stage::Subscribing { command, to, until: now + ANSWER_MAX };
-        } else if !self.subscribed.contains(&SPOT_CHECK) && !self.subscribed.contains(&CONTINUOUS) {
-            self.give_up("the device refused every subscription");
-        } else if self.memory_can_be_told_apart() {
-            self.ask(now, OpCode::REPORT, 1);
-        } else {
-            self.stage = Stage::Listening;
+            Err(error) => self.gatt.undecodable("PLX features", error, octets),
         }
     }
 
@@ -254,33 +196,17 @@ impl PulseOximeter {
         let SupportedFeatures(memory) = SupportedFeatures::MEASUREMENT_STORAGE;
         let SupportedFeatures(time) = SupportedFeatures::TIME_STAMP;
         self.features.supported_features.contains(SupportedFeatures(memory | time))
-            && self.subscribed.contains(&CONTROL_POINT)
-            && self.subscribed.contains(&SPOT_CHECK)
+            && self.gatt.subscribed(CONTROL_POINT)
+            && self.gatt.subscribed(SPOT_CHECK)
     }
 
-    fn commanded(&mut self, now: Moment, done: Token, ok: bool) {
+    /// When the stage it is in has lasted too long.
+    fn until(&self) -> Option<Moment> {
         match self.stage {
-            Stage::ReadingFeatures { command, .. } if command == done => self.subscribe_next(now),
-            Stage::Subscribing { command, to, .. } if command == done => {
-                self.subscribed.extend(ok.then_some(to));
-                self.subscribe_next(now);
-            }
-            // Written, or not: in the first case the answer comes as an indication.
-            Stage::Asked { request, command, attempt, .. } if command == done && !ok => {
-                self.not_now(now, request, attempt);
-            }
-            _ => {}
+            _ if self.gatt.ended() => None,
+            Stage::Asked { until, .. } | Stage::Aborting { until, .. } | Stage::Retrying { at: until, .. } => Some(until),
+            Stage::Listening | Stage::Settling => None,
         }
-    }
-
-    fn close(&mut self) {
-        self.commands.push_back(Command::Close);
-        self.stage = Stage::Ended;
-    }
-
-    fn give_up(&mut self, why: &str) {
-        self.outputs.error(DriverError::Protocol(why.into()));
-        self.close();
     }
 }
 
@@ -300,18 +226,24 @@ impl PulseOximeter {
     }
 
     fn write(&mut self, request: &Request) -> Token {
-        let token = self.outputs.token();
-        self.commands.push_back(Command::Write { token, to: CONTROL_POINT, octets: request.encode(), response: true });
-        token
+        self.gatt.write(CONTROL_POINT, request.encode())
+    }
+
+    fn failed(&mut self, now: Moment, failed: Token) {
+        if let Stage::Asked { request, command, attempt, .. } = self.stage
+            && command == failed
+        {
+            self.not_now(now, request, attempt);
+        }
     }
 
     fn response(&mut self, now: Moment, octets: &[u8]) {
         let response = match Response::decode(octets) {
             Ok(response) => response,
-            Err(error) => return self.undecodable("record access control point", &error, octets),
+            Err(error) => return self.gatt.undecodable("record access control point", error, octets),
         };
         match (&self.stage, response) {
-            (Stage::Aborting { why, .. }, Response::Code { .. }) => self.give_up(why),
+            (Stage::Aborting { why, .. }, Response::Code { .. }) => self.gatt.give_up(why),
             (Stage::Asked { request: OpCode::REPORT_NUMBER, .. }, Response::NumberOfStoredRecords(count)) => {
                 if count.number() == self.report.records && self.report.records > 0 {
                     self.ask(now, OpCode::DELETE, 1);
@@ -350,7 +282,6 @@ impl PulseOximeter {
     }
 
     fn answered(&mut self, now: Moment, reading: Token, stored: bool) {
-        self.outputs.answered(reading);
         if self.report.awaited.remove(&reading) {
             self.report.spoilt |= !stored;
             self.settle(now);
@@ -385,17 +316,17 @@ impl PulseOximeter {
             Ok(measurement) => measurement,
             Err(error) => {
                 self.report.spoilt |= reporting;
-                return self.undecodable("PLX spot-check measurement", &error, octets);
+                return self.gatt.undecodable("PLX spot-check measurement", error, octets);
             }
         };
         let memory = self.memory(&measurement, reporting);
-        match self.outputs.measured(spot_check(now, &measurement, memory)) {
+        match self.gatt.measured(spot_check(now, &measurement, memory)) {
             Ok(token) if reporting => {
                 self.report.records += u32::from(memory == Memory::Stored);
                 self.report.awaited.insert(token);
             }
             Ok(_) => {}
-            Err(_) if matches!(self.stage, Stage::Aborting { .. } | Stage::Ended) => {}
+            Err(_) if self.gatt.ended() || matches!(self.stage, Stage::Aborting { .. }) => {}
             // The record stays on the device: nothing was answered for it, and nothing will be deleted.
             Err(_) => self.abort(now, "measurements come faster than they can be stored"),
         }
@@ -411,7 +342,7 @@ impl PulseOximeter {
     fn continuous(&mut self, now: Moment, octets: &[u8]) {
         let measurement = match PlxContinuousMeasurement::decode(octets) {
             Ok(measurement) => measurement,
-            Err(error) => return self.undecodable("PLX continuous measurement", &error, octets),
+            Err(error) => return self.gatt.undecodable("PLX continuous measurement", error, octets),
         };
         let unavailable = measurement.measurement_status.is_some_and(|s| s.contains(MeasurementStatus::UNAVAILABLE));
         let normal = measurement.normal;
@@ -420,13 +351,9 @@ impl PulseOximeter {
             return;
         }
         // Where nothing more can be taken in, the value is not taken: the next one comes in a second.
-        if self.outputs.measured(continuous(now, &measurement, octets)).is_ok() {
+        if self.gatt.measured(continuous(now, &measurement, octets)).is_ok() {
             self.next_reading = Some(now + self.interval);
         }
-    }
-
-    fn undecodable(&mut self, what: &'static str, error: &dyn std::error::Error, octets: &[u8]) {
-        self.outputs.error(DriverError::Undecodable { what, reason: error.to_string(), octets: octets.to_vec() });
     }
 }
 

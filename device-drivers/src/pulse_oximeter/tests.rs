@@ -6,7 +6,7 @@ use kit_protocol::gatt::racp::Count;
 use kit_protocol::reading::{Quantity, Special};
 
 use super::*;
-use crate::driver::{By, DownReason, LinkError, MEASUREMENTS_UNSTORED_MAX};
+use crate::driver::{By, DownReason, DriverError, LinkError, MEASUREMENTS_UNSTORED_MAX, Output};
 use crate::transport::scripted::{Conversation, Given, Step};
 
 fn hex(digits: &str) -> Vec<u8> {
