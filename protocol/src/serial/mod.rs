@@ -5,4 +5,5 @@
 
 pub mod ads1298;
 pub mod framer;
+pub mod lepu;
 pub mod nonin_df2;
