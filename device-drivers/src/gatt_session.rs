@@ -194,6 +194,13 @@ impl GattSession {
         token
     }
 
+    /// Writes without response.
+    pub(crate) fn write_without_response(&mut self, to: Endpoint, octets: Vec<u8>) -> Token {
+        let token = self.outputs.token();
+        self.commands.push_back(Command::Write { token, to, octets, response: false });
+        token
+    }
+
     pub(crate) fn close(&mut self) {
         self.commands.push_back(Command::Close);
         self.stage = Stage::Ended;

@@ -5,9 +5,12 @@
 pub mod decode;
 pub mod driver;
 pub mod ecg_ads1298;
+pub mod ecg_file;
+pub mod ecg_lepu;
 mod gatt_session;
 mod outputs;
 pub mod oximeter_nonin;
+mod playback;
 pub mod pulse_oximeter;
 pub mod registry;
 pub mod transport;

@@ -1,10 +1,11 @@
 //! The driver table: one row a driver, standard first. `kit-agent drivers` prints it.
 
 use crate::driver::Driver;
-use crate::{ecg_ads1298, oximeter_nonin, pulse_oximeter};
+use crate::{ecg_ads1298, ecg_file, ecg_lepu, oximeter_nonin, pulse_oximeter};
 
 /// Every driver.
-pub const DRIVERS: &[Driver] = &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, ecg_ads1298::DRIVER];
+pub const DRIVERS: &[Driver] =
+    &[pulse_oximeter::DRIVER, oximeter_nonin::DRIVER, ecg_ads1298::DRIVER, ecg_lepu::DRIVER, ecg_file::DRIVER];
 
 /// The driver of that name.
 #[must_use]
