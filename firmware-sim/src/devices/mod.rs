@@ -1,6 +1,7 @@
 //! The devices: each a board with its parts, its firmware on it, a patient before it, and faults in its way.
 
 pub mod ecg_ads1298;
+pub mod ecg_lepu;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 
@@ -40,13 +41,20 @@ pub struct Device {
 }
 
 /// Every device that can be simulated.
-pub const DEVICES: [Device; 3] = [
+pub const DEVICES: [Device; 4] = [
     Device {
         name: "ecg-ads1298",
         driver: "ecg-ads1298",
         connection: Connection::Serial(|seed, scenario| Box::new(ecg_ads1298::Ecg::new(seed, scenario))),
         protocol: "ADS1298 frames, 8 leads × 500 Hz",
         parts: "ADS1298",
+    },
+    Device {
+        name: "ecg-lepu",
+        driver: "ecg-lepu",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(ecg_lepu::Recorder::new(seed, scenario, truth))),
+        protocol: "Lepu A5 frames, 4 leads × 250 Hz",
+        parts: "electrodes",
     },
     Device {
         name: "oximeter-nonin",

@@ -3,6 +3,7 @@
 
 pub mod calendar;
 pub mod ecg_ads1298;
+pub mod ecg_lepu;
 pub mod max30102;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
@@ -36,9 +37,10 @@ pub(crate) fn nearest(value: f32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    const FILES: [(&str, &str); 6] = [
+    const FILES: [(&str, &str); 7] = [
         ("calendar", include_str!("calendar.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
+        ("ecg_lepu", include_str!("ecg_lepu.rs")),
         ("max30102", include_str!("max30102.rs")),
         ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
