@@ -163,7 +163,7 @@ fn way(driver: &Driver, characteristic: Option<Uuid>, input: &Input) -> Result<W
         Link::Ble { listens, .. } => Some(*listens),
         Link::Serial(_) | Link::File => None,
     });
-    let file = driver.links.contains(&Link::File) && matches!(input, Input::Stream(_));
+    let file = driver.links.contains(&Link::File) && (listens.is_none() || matches!(input, Input::Stream(_)));
     match (characteristic, listens, driver.port()) {
         (Some(_), None, _) => Err(WrongUse::NoCharacteristics(driver.name)),
         (Some(characteristic), Some(listens), _) => {

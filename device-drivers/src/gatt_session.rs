@@ -211,6 +211,13 @@ impl GattSession {
         self.clock.civil_at(now).filter(|_| self.clock.may_set)
     }
 
+    /// Writes without response.
+    pub(crate) fn write_without_response(&mut self, to: Endpoint, octets: Vec<u8>) -> Token {
+        let token = self.outputs.token();
+        self.commands.push_back(Command::Write { token, to, octets, response: false });
+        token
+    }
+
     pub(crate) fn close(&mut self) {
         self.commands.push_back(Command::Close);
         self.stage = Stage::Ended;

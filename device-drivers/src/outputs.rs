@@ -141,6 +141,11 @@ impl Outputs {
         }
     }
 
+    /// Whether nothing waits to be handed over.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The next output, unless too much awaits its answer.
     pub(crate) fn poll(&mut self) -> Option<Result<(Token, Output), DriverError>> {
         let weight = self.waiting.front()?.weight;

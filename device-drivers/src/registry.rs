@@ -21,6 +21,8 @@ pub const DRIVERS: &[Driver] = &[
     crate::spirometer_contec::DRIVER,
     crate::spirometer_flow::DRIVER,
     crate::ecg_ads1298::DRIVER,
+    crate::ecg_lepu::DRIVER,
+    crate::ecg_file::DRIVER,
 ];
 
 /// The driver of that name.

@@ -407,3 +407,32 @@ fn every_oximeter_is_decoded_from_a_stream_or_a_characteristic() {
     // Probe error: a waveform that is none, and no number.
     assert!(!of("oximeter-contec", None, "01e985c083ffffffff").contains("spo2"));
 }
+
+#[test]
+fn an_ecg_file_is_a_recording_also_from_hexadecimal() {
+    let header = "30303030303533000000323032302d31312d32342030373a31393a31330000000000000000000000ff0000";
+    let file = format!("{header}de07fe07fb07ec07e807bb07ed07e707e007ff07fa07eb07e707bb07ed07e707{}", "00".repeat(37));
+    let driver = registry::find("ecg-file");
+    let inputs = [Input::Notifications(vec![octets(&file)]), Input::Stream(octets(&file))];
+    for input in inputs {
+        let decoded = decode(driver, None, &input, &Options::default()).unwrap();
+        let line = decoded.lines[0].to_json();
+        assert!(
+            line.contains(
+                r#""leads":["II","III","V1","V2","V3","V4","V5","V6"],"rate":800,"count":2,"first":0,"unit":"uV","scale":"5""#
+            ),
+            "{line}"
+        );
+        assert!(line.contains(r#""device_time":"2020-11-24T07:19:13""#), "{line}");
+        let rows: Vec<_> = decoded.waves[0].rows().collect();
+        assert_eq!(rows, ["-34,-2,-5,-20,-24,-69,-19,-25", "-32,-1,-6,-21,-25,-69,-19,-25"]);
+    }
+}
+
+#[test]
+fn a_notification_of_an_ecg_recorder_is_a_recording() {
+    let frame = "a503fc01072600480001570c00000012000000000000000000000002000000e9ffddfff2ff0000e9ffdefff1ff44";
+    let lines = lines(Some("ecg-lepu"), None, &[&frame[..40], &frame[40..]]);
+    assert!(lines[0].contains(r#""name":"heart-rate","value":"72","unit":"/min""#), "{lines:?}");
+    assert!(lines[1].contains(r#""leads":["V5","I","II","V1"],"rate":125,"count":2"#), "{lines:?}");
+}

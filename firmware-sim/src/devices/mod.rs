@@ -4,6 +4,7 @@ pub mod ecg_ads1298;
 pub mod monitor_pc300;
 pub mod oximeter_contec;
 pub mod glucose_meter;
+pub mod ecg_lepu;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;
@@ -77,6 +78,13 @@ pub const DEVICES: &[Device] = &[
         connection: Connection::Gatt(|seed, scenario, truth| Box::new(glucose_meter::Meter::new(seed, scenario, truth))),
         protocol: "Glucose Service 0x1808",
         parts: "strip",
+    },
+    Device {
+        name: "ecg-lepu",
+        driver: "ecg-lepu",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(ecg_lepu::Recorder::new(seed, scenario, truth))),
+        protocol: "Lepu A5 frames, 4 leads × 250 Hz",
+        parts: "electrodes",
     },
     Device {
         name: "oximeter-nonin",

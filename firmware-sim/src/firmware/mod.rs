@@ -5,6 +5,7 @@ pub mod calendar;
 pub mod cuff_gauge;
 pub mod ecg_ads1298;
 pub mod glucose_meter;
+pub mod ecg_lepu;
 pub mod max30102;
 pub mod monitor_pc300;
 pub mod oscillometry;
@@ -49,10 +50,12 @@ mod tests {
     const FILES: [(&str, &str); 8] = [
     const FILES: [(&str, &str); 10] = [
     const FILES: [(&str, &str); 7] = [
+    const FILES: [(&str, &str); 7] = [
         ("calendar", include_str!("calendar.rs")),
         ("cuff_gauge", include_str!("cuff_gauge.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
         ("glucose_meter", include_str!("glucose_meter.rs")),
+        ("ecg_lepu", include_str!("ecg_lepu.rs")),
         ("max30102", include_str!("max30102.rs")),
         ("monitor_pc300", include_str!("monitor_pc300.rs")),
         ("oscillometry", include_str!("oscillometry.rs")),

@@ -12,6 +12,7 @@ pub mod contec_bt;
 pub mod framer;
 pub mod ansar_b;
 pub mod nonin_df13;
+pub mod lepu;
 pub mod nonin_df2;
 pub mod spirometer_flow;
 pub mod pc300;
