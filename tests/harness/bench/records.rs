@@ -7,11 +7,14 @@ use device_drivers::driver::{By, DownReason, Driver, Endpoint, Event, Output, Se
 use device_drivers::registry;
 use firmware_sim::devices::{self, Connection};
 use firmware_sim::faults::Scenario;
+use kit_agent::acquisition::belonging::{Judge, Slots};
 use kit_agent::acquisition::marks::Marks;
 use kit_agent::acquisition::recorder::{Answer, Conversation, Recorder};
 use kit_agent::acquisition::surroundings::World;
 use kit_agent::clock::Clock;
+use kit_agent::identity::memories::DeviceMemory;
 use kit_agent::identity::origin::OriginKey;
+use kit_agent::identity::tenure::Tenure;
 use kit_agent::store::thread::{Draft, StoreHandle};
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
@@ -46,8 +49,10 @@ fn recorder(driver: &Driver) -> Recorder<World> {
         },
         driver: wire::Driver { name: driver.name.into(), version: driver.version.into() },
         source: wire::Source::Serial,
+        file: None,
     };
-    Recorder::new(conversation, world(), Marks::default(), None, MissedReason::AgentDown)
+    let judge = Judge::new(Tenure::default(), DeviceMemory::default(), Slots::default(), false, false);
+    Recorder::new(conversation, world(), Marks::default(), None, MissedReason::AgentDown, judge)
 }
 
 fn driver(name: &str) -> Result<&'static Driver, Failure> {
