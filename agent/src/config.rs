@@ -109,6 +109,8 @@ pub enum Place {
     Port(PathBuf),
     /// A Bluetooth address.
     Address(Address),
+    /// A folder into which its files are put.
+    Folder(PathBuf),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -118,6 +120,7 @@ struct DeviceText {
     driver: String,
     port: Option<PathBuf>,
     address: Option<String>,
+    folder: Option<PathBuf>,
     stream_interval_s: Option<u32>,
     #[serde(rename = "user-slot", alias = "user_slot")]
     user_slot: Option<u8>,
@@ -128,6 +131,29 @@ struct DeviceText {
     delete_records: bool,
     #[serde(default = "yes", rename = "set-clock")]
     set_clock: bool,
+}
+
+/// The one place that is given, where the driver can be met so.
+fn place(driver: &Driver, port: Option<PathBuf>, address: Option<String>, folder: Option<PathBuf>) -> Result<Place, String> {
+    let ways = [
+        (driver.port().is_some(), "port", "a serial port, such as \"/dev/ttyUSB0\""),
+        (driver.by_radio(), "address", "a Bluetooth address, such as \"F0:F1:F2:F3:F4:F5\""),
+        (driver.by_file(), "folder", "a folder, such as \"/var/lib/kit-agent/ecg\""),
+    ];
+    match (port, address, folder) {
+        (Some(port), None, None) if driver.port().is_some() => Ok(Place::Port(port)),
+        (None, Some(address), None) if driver.by_radio() => {
+            Ok(Place::Address(address.parse().map_err(|error| format!("address: {error}"))?))
+        }
+        (None, None, Some(folder)) if driver.by_file() && !folder.as_os_str().is_empty() => Ok(Place::Folder(folder)),
+        _ => {
+            let fits: Vec<_> = ways.into_iter().filter(|(fits, ..)| *fits).collect();
+            let key = fits.first().map_or("port", |(_, key, _)| key);
+            let wanted: Vec<&str> = fits.iter().map(|(.., what)| *what).collect();
+            let rest = if wanted.len() == 1 { ", and nothing else" } else { ", one of them" };
+            Err(format!("{key}: the driver {} needs {}{rest}", driver.name, wanted.join(", or else ")))
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -141,30 +167,7 @@ impl TryFrom<DeviceText> for Device {
         let known = || device_drivers::registry::DRIVERS.iter().map(|driver| driver.name).collect::<Vec<_>>().join(", ");
         let driver = device_drivers::registry::find(&text.driver)
             .ok_or_else(|| format!("driver: expected one of {}, not {:?}", known(), text.driver))?;
-        let place = match (text.port, text.address) {
-            (Some(port), None) if driver.port().is_some() => Place::Port(port),
-            (None, Some(address)) if driver.by_radio() => {
-                Place::Address(address.parse().map_err(|error| format!("address: {error}"))?)
-            }
-            _ if driver.port().is_some() && driver.by_radio() => {
-                return Err(format!(
-                    "port: the driver {} needs a serial port, such as \"/dev/ttyUSB0\", or else a Bluetooth address, such as \"F0:F1:F2:F3:F4:F5\"",
-                    driver.name
-                ));
-            }
-            _ if driver.port().is_some() => {
-                return Err(format!(
-                    "port: the driver {} needs a serial port, such as \"/dev/ttyUSB0\", and no address",
-                    driver.name
-                ));
-            }
-            _ => {
-                return Err(format!(
-                    "address: the driver {} needs a Bluetooth address, such as \"F0:F1:F2:F3:F4:F5\", and no port",
-                    driver.name
-                ));
-            }
-        };
+        let place = place(driver, text.port, text.address, text.folder)?;
         let stream_interval = match text.stream_interval_s {
             None => STREAM_INTERVAL,
             Some(seconds @ 1..=3600) => Duration::from_secs(seconds.into()),
@@ -173,6 +176,7 @@ impl TryFrom<DeviceText> for Device {
         let identity = text.identity.unwrap_or_else(|| match &place {
             Place::Port(port) => format!("{}@{}", driver.name, port.file_name().unwrap_or(port.as_os_str()).display()),
             Place::Address(address) => address.to_string(),
+            Place::Folder(folder) => format!("{}@{}", driver.name, folder.file_name().unwrap_or(folder.as_os_str()).display()),
         });
         if identity.is_empty() || identity.len() > 64 || identity.contains(['/', '\n']) {
             return Err("identity: expected 1 to 64 characters without / or line ends".into());
@@ -308,8 +312,8 @@ impl Config {
             *path = folder.join(&*path);
         }
         for device in &mut self.devices {
-            if let Place::Port(port) = &mut device.place {
-                *port = folder.join(&*port);
+            if let Place::Port(path) | Place::Folder(path) = &mut device.place {
+                *path = folder.join(&*path);
             }
         }
     }

@@ -159,6 +159,7 @@ fn start_device(tasks: &mut Tasks, device: Device, shared: &Shared) {
     let place = match &device.place {
         Place::Port(port) => port.display().to_string(),
         Place::Address(address) => address.to_string(),
+        Place::Folder(folder) => folder.display().to_string(),
     };
     let at = shared.roster.add(&device.identity, device.driver.name, &place);
     let shared = shared.clone();

@@ -148,7 +148,8 @@ pub enum Event<'a> {
         /// Which.
         reading: Token,
     },
-    /// The Recorder refused it, and has that on the disk.
+    /// The Recorder refused it, and has that on the disk, or will have it by the conversation's end where it is not the
+    /// patient's: a device that may delete must keep it.
     Refused {
         /// Which.
         reading: Token,
@@ -482,6 +483,12 @@ impl Driver {
     #[must_use]
     pub fn by_radio(&self) -> bool {
         self.links.iter().any(|link| matches!(link, Link::Ble { .. }))
+    }
+
+    /// Whether it reads files.
+    #[must_use]
+    pub fn by_file(&self) -> bool {
+        self.links.contains(&Link::File)
     }
 
     /// Service UUIDs that its devices advertise.

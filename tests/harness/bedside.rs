@@ -16,11 +16,14 @@ use firmware_sim::devices::{self, Connection, STEP, SerialDevice};
 use firmware_sim::faults::Scenario;
 use firmware_sim::link::gatt::{Characteristic, Outgoing, Peripheral, Service, bluetooth};
 use firmware_sim::truth::Truth;
+use kit_agent::acquisition::belonging::{Judge, Slots};
 use kit_agent::acquisition::marks::Marks;
 use kit_agent::acquisition::recorder::{Answer, Conversation, Recorder};
 use kit_agent::acquisition::surroundings::World;
 use kit_agent::clock::Clock;
+use kit_agent::identity::memories::DeviceMemory;
 use kit_agent::identity::origin::OriginKey;
+use kit_agent::identity::tenure::Tenure;
 use kit_agent::store::thread::Draft;
 use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::moment::Moment;
@@ -136,8 +139,10 @@ pub fn recorder(driver: &Driver, source: wire::Source) -> Recorder<World> {
         },
         driver: wire::Driver { name: driver.name.into(), version: driver.version.into() },
         source,
+        file: None,
     };
-    Recorder::new(conversation, world(), Marks::default(), None, MissedReason::AgentDown)
+    let judge = Judge::new(Tenure::default(), DeviceMemory::default(), Slots::default(), false, false);
+    Recorder::new(conversation, world(), Marks::default(), None, MissedReason::AgentDown, judge)
 }
 
 /// One device's link, session and Recorder.

@@ -28,6 +28,9 @@ pub const RECOVERY_ALLOWANCE: Duration = Duration::from_secs(6);
 pub const SYNCHRONISATION: Duration = Duration::from_secs(1);
 /// How far the reception of a spot measurement may be from its making, where the device sends neither number nor time.
 pub const SPOT_TOLERANCE: Duration = Duration::from_secs(6);
+/// How near to the beginning of an assignment a measurement's patient may be told wrongly by the run itself: it learns of the
+/// beginning when the kit has answered, and devices' times have seconds.
+pub const ACTIVATION_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// A reading that the centre has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,6 +183,8 @@ pub struct Balance {
     pub missed: Vec<Missed>,
     /// What met a closed link; not among `made`.
     pub undelivered: u64,
+    /// What a device's memory gave of another patient, and the kit refused; not among `made`.
+    pub not_the_patient: u64,
     /// By device.
     pub devices: BTreeMap<String, Share>,
     /// What is wrong, a line each.

@@ -1,12 +1,13 @@
 //! Keeps one device in conversation: connects, holds the conversation, waits, connects again.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use device_drivers::driver::{About, Start};
 use device_drivers::transport::ble::{self, Allowed, Central, CentralError, Wanted};
-use device_drivers::transport::{Clock as Moments, Identity, Link, LinkEvent, Occurrence, serial};
+use device_drivers::transport::{Clock as Moments, Identity, Link, LinkEvent, Occurrence, file, serial};
 use kit_protocol::reading::Kind;
 use kit_protocol::uplink::wire::{self, MissedReason};
 use prost::Message;
@@ -17,7 +18,7 @@ use super::belonging::{Judge, Slots};
 use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
 use super::recorder::{Conversation, Recorder};
 use super::roster::{Phase, Roster};
-use super::session::{Ended, Surface, Writes, converse, stopped};
+use super::session::{Conclusion, Ended, Surface, Writes, converse, stopped};
 use super::surroundings::World;
 use crate::config::{Device, Place};
 use crate::identity::memories::Memories;
@@ -104,15 +105,15 @@ pub async fn keep(device: Device, at: usize, shared: Shared) {
 
 /// Connects and holds one conversation.
 async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason) -> Result<Ended, String> {
-    // A Bluetooth device is waited for until it advertises.
-    let phase = if matches!(device.place, Place::Address(_)) { Phase::Waiting } else { Phase::Connecting };
+    // A Bluetooth device is waited for until it advertises, a file until it is there.
+    let phase = if matches!(device.place, Place::Port(_)) { Phase::Connecting } else { Phase::Waiting };
     shared.roster.update(at, |view| view.phase = phase);
     let mut pause = shared.pause.clone();
     let connected = tokio::select! {
         link = connect(device, shared) => link,
         () = stopped(&mut pause) => return Ok(Ended::Stopped),
     };
-    let mut link = connected?;
+    let Met { mut link, arrival } = connected?;
     let first = tokio::select! {
         first = up(&mut link) => first?,
         () = stopped(&mut pause) => return Ok(Ended::Stopped),
@@ -138,7 +139,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     let (tenure, memory) = (tenure(shared), shared.memories.of(&device.identity));
     let last_record = Judge::asked_up_to(&tenure, &memory, durable);
     let slots = Slots { bound: device.user_slot, shared: device.shared };
-    let judge = Judge::new(tenure, memory, slots, device.driver.memory, false);
+    let judge = Judge::new(tenure, memory, slots, device.driver.memory, arrival.is_some());
     let start = Start {
         about,
         user_slot: device.user_slot,
@@ -157,8 +158,9 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         source: match device.place {
             Place::Address(_) => wire::Source::Ble,
             Place::Port(_) => wire::Source::Serial,
+            Place::Folder(_) => wire::Source::File,
         },
-        file: None,
+        file: arrival.as_ref().map(|arrival| arrival.digest),
     };
     let recorder = Recorder::new(conversation, shared.world.clone(), marks, durable, hole, judge);
     let surface = Surface {
@@ -171,9 +173,62 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         writes: Writes { driver: device.driver, may_delete: device.delete_records, may_set_clock },
         stop: shared.pause.clone(),
     };
-    let ended = converse(link, session, recorder, surface).await;
+    let conclusion = converse(link, session, recorder, surface).await;
+    let ended = conclusion.ended;
     tracing::info!(device = %device.identity, ?ended, "conversation ended");
-    Ok(ended)
+    match arrival {
+        Some(arrival) => put_away(arrival.file, &conclusion).map(|()| ended),
+        None => Ok(ended),
+    }
+}
+
+/// What is met, and the file where it is one.
+struct Met {
+    link: Link,
+    arrival: Option<Arrived>,
+}
+
+/// A file that is read.
+struct Arrived {
+    file: file::Arrival,
+    digest: [u8; 32],
+}
+
+impl From<Link> for Met {
+    fn from(link: Link) -> Self {
+        Self { link, arrival: None }
+    }
+}
+
+/// Waits for a whole file in the folder, and begins to read it.
+async fn arrive(folder: &Path, shared: &Shared, moments: Moments) -> Result<Met, String> {
+    let unreadable = |error: std::io::Error| format!("{}: {error}; make the folder, and let the agent read it", folder.display());
+    let file = file::next(folder).await.map_err(unreadable)?;
+    let mut digest = shared.world.origins.digester();
+    let opened = file.read(|chunk| digest.update(chunk)).and_then(|()| file.link(moments));
+    match opened {
+        Ok(link) => Ok(Met { link, arrival: Some(Arrived { file, digest: digest.finish() }) }),
+        Err(error) => {
+            let why = format!("a file cannot be read ({error}); look into the folder `refused`");
+            file.refused().map_err(|error| format!("{why}, where it could not be moved ({error})"))?;
+            Err(why)
+        }
+    }
+}
+
+/// Moves a file to where it belongs now. One that was interrupted stays, and is read again: what of it is durable is known.
+fn put_away(file: file::Arrival, conclusion: &Conclusion) -> Result<(), String> {
+    let Conclusion { ended, given, stored, refused, failures } = *conclusion;
+    if ended == Ended::Stopped || stored + refused < given {
+        return Ok(());
+    }
+    let whole = stored > 0 && refused == 0 && failures == 0;
+    let moved = if whole { file.done() } else { file.refused() };
+    match moved {
+        Ok(_) if whole => Ok(()),
+        Ok(_) => Err("a file gave nothing, or not all of it was taken; look into the folder `refused`".into()),
+        Err(error) => Err(format!("a file that was read cannot be moved ({error}); let the agent write into the folder")),
+    }
 }
 
 /// Under whom a conversation that begins now runs: the epoch does not change before it ends.
@@ -193,7 +248,7 @@ async fn up(link: &mut Link) -> Result<LinkEvent, String> {
     }
 }
 
-async fn connect(device: &Device, shared: &Shared) -> Result<Link, String> {
+async fn connect(device: &Device, shared: &Shared) -> Result<Met, String> {
     let clock = Arc::clone(&shared.world.clock);
     let moments: Moments = Arc::new(move || clock.now());
     match &device.place {
@@ -201,13 +256,15 @@ async fn connect(device: &Device, shared: &Shared) -> Result<Link, String> {
             // The configuration does not parse into a port for a driver without one.
             let settings = device.driver.port().ok_or("the driver does not fit the device's place")?;
             serial::open(port, settings, moments)
+                .map(Met::from)
                 .map_err(|error| format!("{error}; plug the device in, and check the port's rights"))
         }
         Place::Address(address) => {
             let services = device.driver.advertises().to_vec();
             let wanted = Wanted { services, allowed: Allowed::Addresses(vec![*address]) };
-            connect_by_radio(&wanted, shared, moments).await
+            connect_by_radio(&wanted, shared, moments).await.map(Met::from)
         }
+        Place::Folder(folder) => arrive(folder, shared, moments).await,
     }
 }
 
@@ -265,6 +322,7 @@ fn introduce(device: &Device, about: &Identity, up: &LinkEvent) -> wire::Device 
         firmware: text(&about.firmware),
         link: match device.place {
             Place::Port(_) => "serial",
+            Place::Folder(_) => "file",
             Place::Address(_) => "ble",
         }
         .into(),
@@ -300,3 +358,7 @@ async fn remembered(shared: &Shared, identity: &str) -> Result<Option<Vec<u8>>, 
     let this_boot = shared.world.clock.boot_id();
     Ok(remembered.filter(|remembered| remembered.boot_id == this_boot.0).map(|remembered| remembered.octets))
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -36,6 +36,21 @@ pub enum Ended {
     Stopped,
 }
 
+/// How a conversation ended, and what came of what it gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conclusion {
+    /// Why it ended.
+    pub ended: Ended,
+    /// Outputs that the session gave.
+    pub given: u64,
+    /// Of them, those that are durable.
+    pub stored: u64,
+    /// Of them, those that were refused.
+    pub refused: u64,
+    /// What it could not give: undecodable, another device's.
+    pub failures: u64,
+}
+
 /// What a conversation needs besides link and session.
 pub struct Surface<'a> {
     /// Where records go.
@@ -85,11 +100,12 @@ pub async fn converse<S: Surroundings>(
     session: Box<dyn Session>,
     recorder: Recorder<S>,
     surface: Surface<'_>,
-) -> Ended {
-    let mut talk = Talk { session, recorder, surface, down: false, closing: false, refused: None };
+) -> Conclusion {
+    let conclusion = Conclusion { ended: Ended::LinkDown, given: 0, stored: 0, refused: 0, failures: 0 };
+    let mut talk = Talk { session, recorder, surface, down: false, closing: false, refused: None, conclusion };
     let ended = talk.hold(&mut link).await;
     talk.close(&mut link, ended).await;
-    ended
+    Conclusion { ended, ..talk.conclusion }
 }
 
 struct Talk<'a, S> {
@@ -103,6 +119,7 @@ struct Talk<'a, S> {
     /// What the store refused when we were told to stop. Nothing after it becomes durable before it does, so that the stream's
     /// mark stays before it, and the whole span is declared missed when the device returns.
     refused: Option<Filing>,
+    conclusion: Conclusion,
 }
 
 impl<S: Surroundings> Talk<'_, S> {
@@ -269,12 +286,21 @@ impl<S: Surroundings> Talk<'_, S> {
     fn answer(&mut self, answer: Answer) {
         let now = self.surface.clock.now();
         match answer {
+            Answer::Stored(_) => self.conclusion.stored += 1,
+            Answer::Refused(_) => self.conclusion.refused += 1,
+        }
+        match answer {
             Answer::Stored(reading) => self.session.handle_event(now, Event::Stored { reading }),
             Answer::Refused(reading) => self.session.handle_event(now, Event::Refused { reading }),
         }
     }
 
-    fn count<T>(&self, output: &Result<T, DriverError>) {
+    fn count<T>(&mut self, output: &Result<T, DriverError>) {
+        match output {
+            Ok(_) => self.conclusion.given += 1,
+            Err(DriverError::Resynchronised { .. } | DriverError::SamplesLost { .. }) => {}
+            Err(_) => self.conclusion.failures += 1,
+        }
         match output {
             Err(DriverError::Resynchronised { skipped }) => {
                 self.surface.roster.update(self.surface.at, |view| view.skipped_octets += skipped)

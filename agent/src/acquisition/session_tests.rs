@@ -131,7 +131,8 @@ async fn i1_what_a_device_said_before_it_left_waits_for_a_full_disk() {
     assert!(!conversation.is_finished() && answered.lock().unwrap().is_empty(), "an hour without room");
 
     disk.lock().unwrap().full = false;
-    assert_eq!(conversation.await.unwrap(), Ended::LinkDown);
+    let Conclusion { ended, given, stored, refused, failures } = conversation.await.unwrap();
+    assert_eq!((ended, given, stored, refused, failures), (Ended::LinkDown, 2, 2, 0, 0));
     assert_eq!(*answered.lock().unwrap(), [Token(1), Token(2)]);
     let vitals = |epochs: &[crate::store::outbox::EpochView]| epochs[0].lanes[Lane::Vitals.index()].next - 1;
     assert_eq!(vitals(&view.borrow_and_update().epochs), 2);
@@ -189,7 +190,7 @@ async fn a_write_that_no_row_allows_or_nobody_permitted_never_reaches_the_link()
             written
         };
         let (written, ended) = tokio::join!(device, converse(link, Box::new(session), recorder, surface));
-        assert_eq!((written, ended), (sent.clone(), Ended::LinkDown));
+        assert_eq!((written, ended.ended), (sent.clone(), Ended::LinkDown));
         let refused: Vec<u32> = (1..=5).filter(|token| !sent.contains(token)).collect();
         assert_eq!(failed.lock().unwrap().iter().map(|token| token.0).collect::<Vec<_>>(), refused);
         let journal = store.view().borrow().epochs[0].lanes[Lane::Journal.index()].next;

@@ -1,7 +1,7 @@
 //! Origins: what makes a measurement the same one when a device sends it twice (I2a), without telling its value.
 
 use kit_protocol::uplink::id::Origin;
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256, digest};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -40,6 +40,12 @@ impl OriginKey {
         whole
     }
 
+    /// SHA-256 of what comes in pieces.
+    #[must_use]
+    pub fn digester(&self) -> Digester {
+        Digester(Context::new(&SHA256))
+    }
+
     /// Eight random octets, for ids.
     #[must_use]
     pub fn random_octets(&self) -> [u8; 8] {
@@ -49,6 +55,24 @@ impl OriginKey {
             octets = fastrand::u64(..).to_be_bytes();
         }
         octets
+    }
+}
+
+/// SHA-256 under way.
+pub struct Digester(Context);
+
+impl Digester {
+    /// Takes in the next octets.
+    pub fn update(&mut self, octets: &[u8]) {
+        self.0.update(octets);
+    }
+
+    /// The digest of all of them.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        let mut whole = [0; 32];
+        whole.copy_from_slice(self.0.finish().as_ref());
+        whole
     }
 }
 

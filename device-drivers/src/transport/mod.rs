@@ -24,6 +24,7 @@
 //! [`Command::Close`] and take events until `Down`; dropping a [`Link`] closes it too and drops what was not taken.
 
 pub mod ble;
+pub mod file;
 pub mod scripted;
 pub mod serial;
 

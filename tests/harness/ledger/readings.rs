@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::truth::{MadeReading, Measurement};
-use super::{Balance, Run, SPOT_TOLERANCE, StoredReading, assignment_at, nanoseconds};
+use super::{ACTIVATION_TOLERANCE, Balance, Run, SPOT_TOLERANCE, StoredReading, assignment_at, nanoseconds};
 
 /// Kinds that are values of a stream without samples.
 const STREAMED: [&str; 2] = ["cuff-pressure", "heart-rate"];
@@ -20,12 +20,19 @@ pub(super) fn compare(run: &Run, balance: &mut Balance) {
     }
     for (made, delivered) in once_each(&run.truth.readings) {
         let found = waiting.get_mut(&(made.device.as_str(), &made.measurement));
-        if found.is_some_and(|candidates| take(made, candidates)) {
+        if let Some(stored) = found.and_then(|candidates| take(made, candidates)) {
+            if stored.assignment.as_deref().is_some_and(|assignment| !measured_near(run, made).contains(&Some(assignment))) {
+                balance.wrong_assignment += 1;
+                balance.find(format!("reading {} was measured before {:?} began", stored.key, stored.assignment));
+            }
             let share = balance.share(&made.device);
             share.made += 1;
             share.stored += 1;
         } else if !delivered {
             balance.undelivered += 1;
+        } else if waited_for_another(run, made) {
+            // Another patient's, out of the device's memory: it is the kit's to refuse.
+            balance.not_the_patient += 1;
         } else {
             balance.share(&made.device).made += 1;
             if !excused(run, balance, made) {
@@ -66,17 +73,27 @@ fn once_each(readings: &[MadeReading]) -> Vec<(&MadeReading, bool)> {
 }
 
 /// Takes the stored one that is this one: of those that say the same the nearest in time, and near at all where the device did
-/// not name it. False where there is none.
-fn take(made: &MadeReading, candidates: &mut Vec<&StoredReading>) -> bool {
+/// not name it.
+fn take<'a>(made: &MadeReading, candidates: &mut Vec<&'a StoredReading>) -> Option<&'a StoredReading> {
     let distance = |stored: &StoredReading| stored.boottime_ns.abs_diff(made.boottime_ns);
-    let Some((index, best)) = candidates.iter().enumerate().min_by_key(|(_, stored)| distance(stored)) else {
-        return false;
-    };
+    let (index, best) = candidates.iter().enumerate().min_by_key(|(_, stored)| distance(stored))?;
     if !made.measurement.named() && distance(best) > nanoseconds(SPOT_TOLERANCE) {
-        return false;
+        return None;
     }
-    candidates.swap_remove(index);
-    true
+    Some(candidates.swap_remove(index))
+}
+
+/// Whether it was measured under one assignment, waited in the device's memory, and was put on the link under another.
+fn waited_for_another(run: &Run, made: &MadeReading) -> bool {
+    let delivered = assignment_at(&run.periods, made.boottime_ns);
+    made.measured_ns < made.boottime_ns && measured_near(run, made).iter().any(|measured| *measured != delivered)
+}
+
+/// Under whom it was measured: a moment before and after too, since devices' times have seconds.
+fn measured_near<'a>(run: &'a Run, made: &MadeReading) -> [Option<&'a str>; 3] {
+    let tolerance = nanoseconds(ACTIVATION_TOLERANCE);
+    [made.measured_ns.saturating_sub(tolerance), made.measured_ns, made.measured_ns.saturating_add(tolerance)]
+        .map(|at| assignment_at(&run.periods, at))
 }
 
 /// Whether a missed span of its device and kind, no longer than allowed, covers it; the span's count then rises.

@@ -341,3 +341,32 @@ fn a_truth_file_cut_off_in_its_last_line_is_read_up_to_there() {
         Err(TruthError { device: "ecg".to_owned(), line: 1, what: "neither reading nor samples" })
     );
 }
+
+/// A spot measurement that waited in the device's memory, and the run in which the assignment changed meanwhile.
+fn remembered(stored_under: Option<&str>) -> Balance {
+    let reading = json!({"kind": "pulse-oximetry", "device_time": "2026-11-22T08:00:00", "record": null,
+        "values": [{"code": 150_456, "value": "97", "unit": "%"}]});
+    let line = json!({"reading": reading, "boottime_ns": 60 * SECOND, "measured_ns": 20 * SECOND, "delivered": true});
+    let mut truth = Truth::default();
+    truth.add("oximeter", &format!("{line}\n")).unwrap();
+    let period =
+        |second: u64, assignment: &str| Period { from_boottime_ns: second * SECOND, assignment: Some(assignment.to_owned()) };
+    let readings = stored_under.map(|assignment| StoredReading {
+        key: "e/vitals/1".to_owned(),
+        device: "oximeter".to_owned(),
+        assignment: Some(assignment.to_owned()),
+        boottime_ns: 60 * SECOND,
+        measurement: truth.readings[0].measurement.clone(),
+    });
+    let periods = vec![period(10, "a-1"), period(40, "a-2")];
+    compare(&Run { readings: readings.into_iter().collect(), periods, truth, ..Run::default() })
+}
+
+#[test]
+fn i4_what_a_memory_gave_of_the_last_patient_is_the_kits_to_refuse_and_wrong_under_the_next() {
+    let refused = remembered(None);
+    assert_eq!((refused.made, refused.missing, refused.not_the_patient), (0, 0, 1));
+    assert!(refused.holds());
+    let wrong = remembered(Some("a-2"));
+    assert_eq!((wrong.wrong_assignment, wrong.holds()), (1, false), "{:?}", wrong.findings);
+}

@@ -1,6 +1,6 @@
 //! What was really there: the lines a simulated device writes, one JSON object each.
 //!
-//! `{"reading":{…},"boottime_ns":n,"delivered":true}` is a spot measurement; `{"samples":{"device","kind","channels","rate",
+//! `{"reading":{…},"boottime_ns":n,"measured_ns":n,"delivered":true}` is a spot measurement, put on the link and measured then; `{"samples":{"device","kind","channels","rate",
 //! "boottime_ns","first_counter","delivered","rows":[[…]]}}` is a run of a stream's samples, a row for each moment and in it an
 //! integer for each channel; `delivered` is whether somebody listened and no fault harmed them (they were made all the same).
 
@@ -66,6 +66,8 @@ pub struct MadeReading {
     pub measurement: Measurement,
     /// When it was put on the link, ns of CLOCK_BOOTTIME.
     pub boottime_ns: u64,
+    /// When it was measured: before that, by as long as it waited in the device's memory.
+    pub measured_ns: u64,
     /// Wholly delivered on an open link.
     pub delivered: bool,
 }
@@ -145,10 +147,12 @@ impl Truth {
             let wrong = |what| TruthError { device: device.to_owned(), line: index + 1, what };
             let value: Value = serde_json::from_str(line).map_err(|_| wrong("not JSON"))?;
             if let Some(reading) = value.get("reading") {
+                let boottime_ns = value.get("boottime_ns").and_then(Value::as_u64).ok_or(wrong("no boottime_ns"))?;
                 self.readings.push(MadeReading {
                     device: device.to_owned(),
                     measurement: Measurement::from_json(reading).ok_or(wrong("not a reading"))?,
-                    boottime_ns: value.get("boottime_ns").and_then(Value::as_u64).ok_or(wrong("no boottime_ns"))?,
+                    boottime_ns,
+                    measured_ns: value.get("measured_ns").and_then(Value::as_u64).unwrap_or(boottime_ns),
                     delivered: value.get("delivered").and_then(Value::as_bool).ok_or(wrong("no delivered"))?,
                 });
             } else if let Some(samples) = value.get("samples") {

@@ -1,16 +1,20 @@
 //! Assignment documents that do not fit, and what an assignment's start and end do to readings.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use harness::clock;
 use harness::ledger::{Fault, Period};
-use harness::plant::{ASSIGNMENT, KIT, TENANT};
+use harness::plant::{ASSIGNMENT, KIT, Outcome, TENANT};
 use kit_centre::signature::SigningKey;
 use kit_protocol::uplink::signed;
 use kit_protocol::uplink::topic::Topic;
 use kit_protocol::uplink::wire::{Assignment, SignedType};
 
 use super::{Bench, flowing, layout, number};
+
+/// Long enough for the oximeter to measure once more, and to give up telling it.
+const UNHEARD: Duration = Duration::from_secs(40);
 
 const FORGED: &str = "this document was not signed by the centre (the signature does not fit); ask the centre for it again";
 const NO_DOCUMENT: &str = "this document was not signed by the centre (not a signed message); ask the centre for it again";
@@ -143,4 +147,34 @@ async fn i4_readings_are_an_assignments_from_its_start_to_its_end_and_sigkill_ri
         let segments = outcome.gathered.segments.iter().filter(|segment| within(segment.boottime_ns)).count();
         assert!(segments > 0, "{assignment:?}: {outcome:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_an_oximeters_memory_gives_the_next_patient_nothing_of_the_last_one() {
+    let mut bench = Bench::build(layout(&["pulse-oximeter"])).await;
+    bench.plant.hand_over().await.unwrap();
+    let stored = |status: &serde_json::Value| number(status, "/devices/0/readings") > 0;
+    bench.plant.status_until("it stores the first patient's", stored).await.unwrap();
+
+    // The first patient goes on measuring while nobody listens; then the kit is switched over, without the centre.
+    bench.plant.kill_agent();
+    tokio::time::sleep(UNHEARD).await;
+    let document = bench.plant.sign_assignment(KIT, "demo-2").await.unwrap();
+    bench.plant.cut();
+    bench.plant.start_agent().unwrap();
+    bench.plant.agent_answers().await.unwrap();
+    let said = bench.asked(&["assignment", "start", &document.to_string_lossy()]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let now = clock::now().as_nanos();
+    bench.plant.periods.push(Period { from_boottime_ns: now, assignment: Some("demo-2".to_owned()) });
+    let started = number(&bench.plant.status().await.unwrap(), "/devices/0/readings");
+    let more = |status: &serde_json::Value| number(status, "/devices/0/readings") > started;
+    bench.plant.status_until("it stores the second patient's", more).await.unwrap();
+    bench.plant.mend();
+
+    let Outcome { balance, gathered } = bench.plant.settle().await.unwrap();
+    assert!(balance.holds(), "{balance:?}");
+    let under =
+        |assignment: &str| gathered.readings.iter().filter(|reading| reading.assignment.as_deref() == Some(assignment)).count();
+    assert!(under(ASSIGNMENT) > 0 && under("demo-2") > 0, "{balance:?}");
 }
