@@ -1,8 +1,11 @@
 //! One file per file format of recordings, theirs and ours to write.
 
+pub mod csv;
+pub mod derived_leads;
 pub mod edf;
 #[cfg(feature = "flac")]
 pub mod flac;
+pub mod sampled_data;
 #[cfg(feature = "flac")]
 pub mod wfdb;
 
