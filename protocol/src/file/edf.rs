@@ -475,7 +475,8 @@ impl Limits {
     fn of(recording: &FileRecording, at: usize) -> Result<Self, EncodeError> {
         let Some(channel) = recording.channels.get(at) else { return Err(EncodeError::Shape) };
         let lead = || lead_name(channel.code);
-        let (low, high) = recording.channel(at).flatten().fold((0, 0), |(low, high), sample| (sample.min(low), sample.max(high)));
+        let (low, high) =
+            recording.channel(at).flatten().fold((-1, 1), |(low, high), sample| (sample.min(low), sample.max(high)));
         let (Ok(low), Ok(high)) = (i16::try_from(low), i16::try_from(high)) else {
             return Err(EncodeError::Width { lead: lead(), bits: 16, instead: "use WFDB, whose format 524 has 24 bits" });
         };
@@ -483,13 +484,10 @@ impl Limits {
         if channel.scale.mantissa == 0 {
             return Err(unwritable());
         }
-        let least = i32::from(low).abs().max(i32::from(high)).max(1);
-        let symmetric = (least..=i32::from(i16::MAX)).rev().filter_map(|most| i16::try_from(most).ok()).map(|most| (-most, most));
-        for digital in core::iter::once((i16::MIN, i16::MAX)).chain(symmetric) {
-            let physical = product(channel.scale, digital.0).zip(product(channel.scale, digital.1));
-            if let Some(physical) = physical {
-                return Ok(Self { digital, physical });
-            }
+        let lowest = (i16::MIN..=low).find_map(|digit| product(channel.scale, digit).map(|text| (digit, text)));
+        let highest = (high..=i16::MAX).rev().find_map(|digit| product(channel.scale, digit).map(|text| (digit, text)));
+        if let (Some((bottom, bottom_text)), Some((top, top_text))) = (lowest, highest) {
+            return Ok(Self { digital: (bottom, top), physical: (bottom_text, top_text) });
         }
         Err(unwritable())
     }
