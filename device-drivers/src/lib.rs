@@ -3,6 +3,8 @@
 //! Sessions are pure state machines over the [`driver::Session`] trait; only `transport` touches a radio or a port.
 
 pub mod decode;
+#[cfg(feature = "derive")]
+pub mod derive;
 pub mod driver;
 pub mod ecg_ads1298;
 mod outputs;
