@@ -117,7 +117,8 @@ def check_missing(agent, folder):
     with pyedflib.EdfReader(str(folder / "m.edf")) as reader:
         onsets, durations, texts = reader.readAnnotations()
     of_lead = [text == "Samples missing@@ECG II" for text in texts]
-    check(sum(of_lead) == 172, f"EDF+ annotations: {sum(of_lead)}")
+    # 172 samples, and what fills the last record.
+    check(sum(of_lead) == 173, f"EDF+ annotations: {sum(of_lead)}")
     check(np.allclose(onsets[:3], [0, 7 / 500, 14 / 500]) and abs(durations[0] - 1 / 500) < 1e-9, "EDF+ onsets")
 
 
@@ -177,7 +178,7 @@ def main():
         check_start(agent, folder)
         check_theirs(agent, folder, rng)
     flac = subprocess.run(["flac", "--version"], check=True, capture_output=True, text=True).stdout.strip()
-    readers = f"wfdb {wfdb.__version__}, pyedflib {pyedflib.__version__}, {soundfile.__libsndfile_version__}, {flac}"
+    readers = f"wfdb {wfdb.__version__}, pyedflib {pyedflib.__version__}, libsndfile {soundfile.__libsndfile_version__}, {flac}"
     print(f"{datetime.date.today()}: {readers}: {compared} digits and fields are what went in")
 
 
