@@ -41,8 +41,12 @@ bench:
     cargo bench --package system-tests --bench wire --bench drain --bench footprint --bench startup
     taskset -c 0 cargo run --release --package kit-centre --example ingest_rate
 
-# What takes too long for every change: the demo over both brokers and several seeds, with faults, then the benchmarks.
-nightly: && bench
+# Other people's readers of EDF, WFDB and FLAC against what kit-agent writes; needs Python, flac and the package index.
+exports:
+    scripts/check_exports
+
+# What takes too long for every change: the demo over both brokers and several seeds, with faults, then exports and benchmarks.
+nightly: && exports bench
     for seed in 1 2 3; do for broker in embedded mosquitto; do cargo run --release --bin demo -- --json --seconds 300 --cuts 5 --kills 3 --seed $seed --broker $broker || exit 1; done; done
 
 # Licences, sources, banned crates and, where the advisory database can be reached, advisories.

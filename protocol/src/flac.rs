@@ -2,11 +2,12 @@
 //!
 //! The only part of this crate that needs std: flacenc and claxon do. Source: RFC 9639.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use std::io::Cursor;
 
 use flacenc::bitsink::ByteSink;
-use flacenc::component::BitRepr;
+use flacenc::component::{BitRepr, MetadataBlockData, Stream};
 use flacenc::error::Verify;
 use flacenc::source::MemSource;
 
@@ -53,15 +54,24 @@ fn encode_group(samples: &[i32], channels: usize, group: core::ops::Range<usize>
     let interleaved: Vec<i32> =
         samples.chunks(channels).flat_map(|frame| frame.iter().take(group.end).skip(group.start)).copied().collect();
     let bits = bits_needed(&interleaved)?;
+    let block_size = (interleaved.len() / width).max(BLOCK_SIZE_MIN);
+    write(&encode_stream(&interleaved, width, bits, rate_hz, block_size)?)
+}
+
+fn encode_stream(samples: &[i32], channels: usize, bits: usize, rate_hz: u32, block_size: usize) -> Result<Stream, FlacError> {
     let rate = usize::try_from(rate_hz.clamp(1, RATE_MAX_HZ)).map_err(|_| FlacError::Shape)?;
     let mut config = flacenc::config::Encoder::default();
-    config.block_size = (interleaved.len() / width).max(BLOCK_SIZE_MIN);
+    config.block_size = block_size;
     config.multithread = false;
     let config = config.into_verified().map_err(|_| FlacError::Encoder)?;
-    let source = MemSource::from_samples(&interleaved, width, bits, rate);
-    let mut stream = flacenc::encode_with_fixed_block_size(&config, source, config.block_size).map_err(|_| FlacError::Encoder)?;
-    // STREAMINFO leaves the last block out of its minimum (RFC 9639 §8.2), and the only block is the last one.
-    stream.stream_info_mut().set_block_sizes(config.block_size, config.block_size).map_err(|_| FlacError::Encoder)?;
+    let source = MemSource::from_samples(samples, channels, bits, rate);
+    let mut stream = flacenc::encode_with_fixed_block_size(&config, source, block_size).map_err(|_| FlacError::Encoder)?;
+    // STREAMINFO leaves the last block out of its minimum (RFC 9639 §8.2), and an only block is the last one.
+    stream.stream_info_mut().set_block_sizes(block_size, block_size).map_err(|_| FlacError::Encoder)?;
+    Ok(stream)
+}
+
+fn write(stream: &Stream) -> Result<Vec<u8>, FlacError> {
     let mut sink = ByteSink::new();
     stream.write(&mut sink).map_err(|_| FlacError::Encoder)?;
     Ok(sink.into_inner())
@@ -92,6 +102,99 @@ pub fn decode(streams: &[impl AsRef<[u8]>]) -> Result<Vec<i32>, FlacError> {
         }
     }
     Ok(interleaved)
+}
+
+/// A FLAC file: one stream of any length, with what its comment block says.
+///
+/// Shape: `samples` interleaved, whole frames of `channels`; `comments` are the `NAME=text` of VORBIS_COMMENT.
+/// Units: samples unscaled, `rate_hz` rounded where the rate is a fraction. Source: RFC 9639.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// 1–8.
+    pub channels: usize,
+    /// Bits a sample: 4–24.
+    pub bits: u32,
+    /// Samples per second, as the header has it.
+    pub rate_hz: u32,
+    /// Interleaved.
+    pub samples: Vec<i32>,
+    /// `NAME`, `text`.
+    pub comments: Vec<(String, String)>,
+}
+
+/// Samples per channel of one block of a file: what FLAC's own encoder takes.
+const BLOCK_SIZE: usize = 4096;
+/// The metadata block of comments. Source: RFC 9639 §8.6.
+const VORBIS_COMMENT: u8 = 4;
+/// Who wrote it.
+const VENDOR: &str = "telemonitoring-kit";
+
+impl File {
+    /// The octets of it.
+    ///
+    /// Errors: [`FlacError::Shape`]; [`FlacError::Width`] where a sample does not fit `bits` (16 or 24).
+    pub fn encode(&self) -> Result<Vec<u8>, FlacError> {
+        let Self { channels, bits, rate_hz, samples, comments } = self;
+        if !(1..=CHANNELS_MAX).contains(channels) || samples.is_empty() || !samples.len().is_multiple_of(*channels) {
+            return Err(FlacError::Shape);
+        }
+        if bits_needed(samples)? > usize::try_from(*bits).map_err(|_| FlacError::Width)? || ![16, 24].contains(bits) {
+            return Err(FlacError::Width);
+        }
+        let frames = samples.len() / channels;
+        let block_size = frames.clamp(BLOCK_SIZE_MIN, BLOCK_SIZE);
+        let bits = usize::try_from(*bits).map_err(|_| FlacError::Width)?;
+        let mut stream = encode_stream(samples, *channels, bits, *rate_hz, block_size)?;
+        if !comments.is_empty() {
+            let block = MetadataBlockData::new_unknown(VORBIS_COMMENT, &comment_block(comments)?);
+            stream.add_metadata_block(block.map_err(|_| FlacError::Encoder)?);
+        }
+        write(&stream)
+    }
+
+    /// Decodes a file of at most `samples_max` samples over all channels.
+    ///
+    /// Errors: [`FlacError::Stream`] where it is damaged, cut, or longer.
+    pub fn decode(octets: &[u8], samples_max: usize) -> Result<Self, FlacError> {
+        let mut reader = claxon::FlacReader::new(Cursor::new(octets)).map_err(|_| FlacError::Stream)?;
+        let info = reader.streaminfo();
+        let channels = usize::try_from(info.channels).map_err(|_| FlacError::Stream)?;
+        let comments = reader.tags().map(|(name, text)| (String::from(name), String::from(text))).collect();
+        let stated = info.samples.and_then(|frames| frames.checked_mul(u64::from(info.channels)));
+        if channels == 0 || stated.is_some_and(|stated| u64::try_from(samples_max).is_ok_and(|most| stated > most)) {
+            return Err(FlacError::Stream);
+        }
+        let mut samples = Vec::new();
+        for sample in reader.samples() {
+            samples.push(sample.map_err(|_| FlacError::Stream)?);
+            if samples.len() > samples_max {
+                return Err(FlacError::Stream);
+            }
+        }
+        let whole =
+            samples.len().is_multiple_of(channels) && stated.is_none_or(|stated| u64::try_from(samples.len()) == Ok(stated));
+        let file = Self { channels, bits: info.bits_per_sample, rate_hz: info.sample_rate, samples, comments };
+        if whole { Ok(file) } else { Err(FlacError::Stream) }
+    }
+
+    /// The text of that comment, whatever its case.
+    #[must_use]
+    pub fn comment(&self, name: &str) -> Option<&str> {
+        self.comments.iter().find(|(at, _)| at.eq_ignore_ascii_case(name)).map(|(_, text)| text.as_str())
+    }
+}
+
+/// Vendor and comments, each after its length in 32 bits, little-endian.
+fn comment_block(comments: &[(String, String)]) -> Result<Vec<u8>, FlacError> {
+    let length = |count: usize| u32::try_from(count).map(u32::to_le_bytes).map_err(|_| FlacError::Shape);
+    let mut octets = length(VENDOR.len())?.to_vec();
+    octets.extend_from_slice(VENDOR.as_bytes());
+    octets.extend_from_slice(&length(comments.len())?);
+    for (name, text) in comments {
+        octets.extend_from_slice(&length(name.len() + 1 + text.len())?);
+        octets.extend([name.as_bytes(), b"=", text.as_bytes()].concat());
+    }
+    Ok(octets)
 }
 
 fn decode_group(stream: &[u8]) -> Result<(usize, Vec<i32>), FlacError> {
@@ -168,6 +271,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_file_of_many_blocks_and_its_comments_come_back() {
+        for frames in [1, 31, 32, 4_095, 4_096, 4_097, 4_100, 9_000] {
+            for bits in [16, 24] {
+                let comments = vec![(String::from("LEADS"), String::from("I,II,V1"))];
+                let file = File { channels: 3, bits, rate_hz: 500, samples: noise(5, frames * 3, bits - 1), comments };
+                let octets = file.encode().unwrap();
+                assert_eq!(File::decode(&octets, 30_000).as_ref(), Ok(&file), "{frames} frames");
+                assert_eq!(file.comment("leads"), Some("I,II,V1"));
+                assert_eq!(File::decode(&octets, frames * 3 - 1), Err(FlacError::Stream));
+            }
+        }
+        let wide = File { channels: 1, bits: 16, rate_hz: 500, samples: vec![40_000], comments: Vec::new() };
+        assert_eq!(wide.encode(), Err(FlacError::Width));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -177,6 +296,7 @@ mod tests {
 
         #[test]
         fn no_octets_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = File::decode(&octets, 1000);
             let _ = decode(&[octets]);
         }
     }

@@ -3,10 +3,12 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong use.
 
 mod assignment;
+mod convert;
 mod decode;
 mod export;
 mod listing;
 mod print;
+mod recording_file;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -53,6 +55,8 @@ enum Command {
     Readings(listing::Readings),
     /// Octets of a device to readings; no service needed.
     Decode(decode::Decode),
+    /// A recording from one file format to another; no service needed.
+    Convert(convert::Convert),
     /// The local record as files.
     Export(export::Export),
     /// Activate or end an assignment; without either, show it.
@@ -140,6 +144,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         }
         Command::Drivers { json } => listing::drivers(json),
         Command::Decode(decode) => decode.run(),
+        Command::Convert(convert) => convert.run(),
         Command::Status(asked) => in_runtime(listing::status(asked)),
         Command::Queue(asked) => in_runtime(listing::queue(asked)),
         Command::Devices(asked) => in_runtime(listing::devices(asked)),

@@ -24,7 +24,9 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{CHANNELS_MAX, EncodeError, FileRecording, SAMPLES_MAX, is_ecg, lead_code, lead_name, quotient, rounded};
+use super::{
+    CHANNELS_MAX, EncodeError, FileRecording, QUOTIENT_DIGITS, SAMPLES_MAX, is_ecg, lead_code, lead_name, quotient, rounded,
+};
 use crate::decimal::Decimal;
 use crate::gatt::date_time::DateTime;
 use crate::nomenclature::Mdc;
@@ -57,7 +59,7 @@ const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AU
 /// Shape: module documentation. ECG signals are taken where there are any, else those of our code table; others, and
 /// annotations other than ours, are passed over. Samples are the file's integers, moved by whole digits where the file's zero
 /// is not a digit of 0 (half a digit is left as it is).
-/// Units: as the file states them, UCUM; a scale without end keeps 12 digits.
+/// Units: as the file states them, UCUM; a scale without end keeps 15 digits.
 /// Errors: [`DecodeError::Truncated`]; [`DecodeError::Trailing`] octets after the last record; [`DecodeError::Value`] for limits
 /// that define no scale, signals of several rates, records that overlap, none of our signals, or more than [`SAMPLES_MAX`].
 /// Source: Kemp et al. 1992 (EDF); Kemp and Olivan 2003 (EDF+), with its further specifications.
@@ -301,7 +303,8 @@ impl Signal {
     fn scale(&self) -> Result<Decimal, DecodeError> {
         let (span, exponent, digits) = self.spans()?;
         let parts = i64::try_from(span).ok().zip(i64::try_from(digits).ok());
-        let scale = parts.and_then(|(span, digits)| quotient(Decimal::new(span, exponent), Decimal::whole(digits)));
+        let scale =
+            parts.and_then(|(span, digits)| quotient(Decimal::new(span, exponent), Decimal::whole(digits), QUOTIENT_DIGITS));
         scale.ok_or(value("physical limits"))
     }
 
@@ -472,7 +475,8 @@ impl Limits {
     fn of(recording: &FileRecording, at: usize) -> Result<Self, EncodeError> {
         let Some(channel) = recording.channels.get(at) else { return Err(EncodeError::Shape) };
         let lead = || lead_name(channel.code);
-        let (low, high) = recording.channel(at).flatten().fold((0, 0), |(low, high), sample| (sample.min(low), sample.max(high)));
+        let (low, high) =
+            recording.channel(at).flatten().fold((-1, 1), |(low, high), sample| (sample.min(low), sample.max(high)));
         let (Ok(low), Ok(high)) = (i16::try_from(low), i16::try_from(high)) else {
             return Err(EncodeError::Width { lead: lead(), bits: 16, instead: "use WFDB, whose format 524 has 24 bits" });
         };
@@ -480,13 +484,10 @@ impl Limits {
         if channel.scale.mantissa == 0 {
             return Err(unwritable());
         }
-        let least = i32::from(low).abs().max(i32::from(high)).max(1);
-        let symmetric = (least..=i32::from(i16::MAX)).rev().filter_map(|most| i16::try_from(most).ok()).map(|most| (-most, most));
-        for digital in core::iter::once((i16::MIN, i16::MAX)).chain(symmetric) {
-            let physical = product(channel.scale, digital.0).zip(product(channel.scale, digital.1));
-            if let Some(physical) = physical {
-                return Ok(Self { digital, physical });
-            }
+        let lowest = (i16::MIN..=low).find_map(|digit| product(channel.scale, digit).map(|text| (digit, text)));
+        let highest = (high..=i16::MAX).rev().find_map(|digit| product(channel.scale, digit).map(|text| (digit, text)));
+        if let (Some((bottom, bottom_text)), Some((top, top_text))) = (lowest, highest) {
+            return Ok(Self { digital: (bottom, top), physical: (bottom_text, top_text) });
         }
         Err(unwritable())
     }
@@ -533,7 +534,7 @@ fn shorter_record(rate: Rate) -> Option<(u64, Decimal)> {
             odd /= prime;
         }
     }
-    let unit = quotient(Decimal::whole(i64::from(rate.seconds)), Decimal::whole(i64::from(rate.samples / odd)))?;
+    let unit = quotient(Decimal::whole(i64::from(rate.seconds)), Decimal::whole(i64::from(rate.samples / odd)), QUOTIENT_DIGITS)?;
     let (numerator, denominator) = fraction(unit)?;
     let units = (i128::from(RECORD_SECONDS) * denominator / numerator).max(1);
     let mantissa = i64::try_from(units).ok()?.checked_mul(unit.mantissa)?;

@@ -1,6 +1,16 @@
 //! One file per file format of recordings, theirs and ours to write.
 
+pub mod csv;
+pub mod derived_leads;
+pub mod ecg90a;
 pub mod edf;
+#[cfg(feature = "flac")]
+pub mod flac;
+pub mod lepu_er3;
+pub mod sampled_data;
+pub mod scp;
+#[cfg(feature = "flac")]
+pub mod wfdb;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,9 +26,6 @@ pub const SAMPLES_MAX: usize = 30_000_000;
 /// Channels of a recording in one file, at most.
 pub const CHANNELS_MAX: usize = 256;
 
-pub mod ecg90a;
-pub mod lepu_er3;
-pub mod scp;
 
 /// A recording as a file holds it.
 ///
@@ -59,6 +66,14 @@ pub enum EncodeError {
         lead: String,
         /// What one digit is worth.
         scale: Decimal,
+    },
+    /// More channels than the format has.
+    #[error("{channels} leads are more than the {most} that this format has; use WFDB or CSV")]
+    Channels {
+        /// The recording's.
+        channels: usize,
+        /// The format's.
+        most: usize,
     },
     /// The rate cannot be written in the format's fields.
     #[error("the rate of {} samples in {} s cannot be written in this format; use CSV", rate.samples, rate.seconds)]
@@ -116,25 +131,26 @@ impl Rate {
 }
 
 /// Significant digits that are kept of a quotient that has no end.
-const QUOTIENT_DIGITS: u32 = 12;
-/// Digits of an exact quotient, at most.
-const EXACT_DIGITS: u32 = 17;
+pub(crate) const QUOTIENT_DIGITS: u32 = 15;
+/// Places of an exact quotient, at most.
+const EXACT_PLACES: u32 = 17;
 
-/// `number ÷ divisor` as a decimal: exact where it ends within 17 digits, else nearest with 12 significant ones. No trailing
-/// zeros. `None` where the divisor is 0 or the quotient is out of range.
-pub(crate) fn quotient(number: Decimal, divisor: Decimal) -> Option<Decimal> {
+/// `number ÷ divisor` as a decimal: exact where it ends within 17 places, else nearest with that many significant digits. No
+/// trailing zeros. `None` where the divisor is 0 or the quotient is out of range.
+pub(crate) fn quotient(number: Decimal, divisor: Decimal, digits: u32) -> Option<Decimal> {
     let (n, d) = (i128::from(number.mantissa), i128::from(divisor.mantissa));
     let base = i32::from(number.exponent) - i32::from(divisor.exponent);
     if d == 0 {
         return None;
     }
     let scaled = |places: u32| 10_i128.checked_pow(places).and_then(|power| n.checked_mul(power));
-    let exact = (0..=EXACT_DIGITS).find_map(|places| scaled(places).filter(|n| n % d == 0).map(|n| (n / d, places)));
+    let exact = (0..=EXACT_PLACES).find_map(|places| scaled(places).filter(|n| n % d == 0).map(|n| (n / d, places)));
     let (mantissa, places) = match exact {
         Some(found) => found,
-        None => (0..=30).find_map(|places| {
+        None => (0..=37).find_map(|places| {
             let quotient = rounded(scaled(places)?, d)?;
-            (quotient.unsigned_abs().checked_ilog10()? + 1 >= QUOTIENT_DIGITS).then_some((quotient, places))
+            let digits_now = quotient.unsigned_abs().checked_ilog10().map_or(0, |log| log + 1);
+            (digits_now >= digits).then_some((quotient, places))
         })?,
     };
     let mut exponent = base - i32::try_from(places).ok()?;
@@ -188,6 +204,47 @@ pub fn is_ecg(code: Mdc) -> bool {
     code.row().is_some_and(|row| row.reference.starts_with("MDC_ECG_ELEC_POTL"))
 }
 
+/// Why a file is not taken in. Nothing of it is then: a recording is whole or it is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// The octets are not those of the format.
+    #[error(transparent)]
+    Octets(#[from] DecodeError),
+    /// A section of the file contradicts itself or another.
+    #[error("section {section}: {what}")]
+    Section {
+        /// Its number.
+        section: u16,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// A lead's octets are not as many as its samples need: a length that ran over its 16 bits shows so.
+    #[error("section {section}, lead {lead}: {octets} octets, where its samples need {needed}")]
+    LeadOctets {
+        /// The section's number.
+        section: u16,
+        /// The lead, from 1.
+        lead: usize,
+        /// How many there are.
+        octets: usize,
+        /// How many there would have to be.
+        needed: usize,
+    },
+    /// What the file uses loses digits, or is read differently by different readers.
+    #[error("{0} cannot be reconstructed exactly")]
+    NotExact(&'static str),
+    /// More samples than are taken in.
+    #[error("more than {maximum} samples")]
+    TooLong {
+        /// How many are, of all channels together.
+        maximum: usize,
+    },
+}
+
+/// Why a recording cannot be written in a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the format cannot hold {0}")]
+pub struct NotEncodable(pub &'static str);
 /// Why a file is not taken in. Nothing of it is then: a recording is whole or it is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {

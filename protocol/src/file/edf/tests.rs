@@ -49,8 +49,8 @@ fn the_header_is_laid_out_as_the_standard_says() {
         assert_eq!(cell(&octets, at, width), text, "octet {at}");
     }
     // 0.00244 mV: the widest limits in eight characters.
-    assert_eq!((cell(&octets, 576, 8), cell(&octets, 600, 8)), ("-79.9466", "79.9466"));
-    assert_eq!((cell(&octets, 624, 8), cell(&octets, 648, 8)), ("-32765", "32765"));
+    assert_eq!((cell(&octets, 576, 8), cell(&octets, 600, 8)), ("-79.9466", "79.95148"));
+    assert_eq!((cell(&octets, 624, 8), cell(&octets, 648, 8)), ("-32765", "32767"));
     assert_eq!(octets[1024..1034], [0, 0, 1, 0, 2, 0, 3, 0, 4, 0]);
     assert_eq!(&octets[1044..1049], b"+0\x14\x14\0");
 }
