@@ -56,6 +56,7 @@ fn start(choice: u8) -> Start {
             minute: 30,
             second: 0,
         }),
+        unlock_key: None,
         may_delete: bit(5),
         may_set_clock: bit(6),
         stream_interval: bit(7).then(|| Duration::from_secs(1)),

@@ -112,11 +112,6 @@ impl Outputs {
         self.push(Output::DeviceClock { device, at }, Weight::default());
     }
 
-    /// The highest record number in the device's memory.
-    pub(crate) fn memory(&mut self, highest: Option<u64>) {
-        self.push(Output::Memory { highest }, Weight::default());
-    }
-
     pub(crate) fn remember(&mut self, octets: Vec<u8>) {
         self.push(Output::Remember(octets), Weight::default());
     }

@@ -74,8 +74,6 @@ impl Mdc {
     pub const ECG_V5: Self = Self(131_335);
     /// ECG lead V6.
     pub const ECG_V6: Self = Self(131_336);
-    /// Heart rate of an ECG.
-    pub const HEART_RATE: Self = Self(147_842);
     /// An ECG potential whose lead is not known.
     pub const ECG: Self = Self(131_328);
 

@@ -1,5 +1,6 @@
 //! The spirometry engine on the ATS standard flow-time waveforms, which are too large to ship (read from `$KIT_DATA`), and on
 //! simulated patients through the whole of the spirometer.
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -144,6 +144,8 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         about,
         user_slot: device.user_slot,
         last_record,
+        // Kept at pairing, which is not done here yet.
+        unlock_key: None,
         remembered: remembered(shared, &device.identity).await.map_err(store_down)?,
         stream_interval: Some(device.stream_interval),
         civil_time,

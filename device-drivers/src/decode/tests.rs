@@ -320,18 +320,12 @@ proptest::proptest! {
     #[test]
     fn no_input_panics(stream in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
         for driver in registry::DRIVERS {
-            for characteristic in [None, Some(0x2a5e), Some(0x2a5f), Some(0x2a35), Some(0x2a1c), Some(0x2a37), Some(0x2a9d), Some(0x181b)] {
-                let characteristic = characteristic.map(bluetooth);
-            for characteristic in [None, Some(0x2a18), Some(0x2a5e), Some(0x2a5f), Some(0x2b8b), Some(0x2bdd)] {
-                let characteristic = characteristic.map(bluetooth);
+            for characteristic in std::iter::once(None).chain(characteristics().map(Some)) {
                 let _ = decode(Some(driver), characteristic, &Input::Stream(stream.clone()), &Options::default());
             }
         }
-        for characteristic in (0x2a00..0x2aff).chain([0x181b, 0x181d]) {
-        for characteristic in [
-            0x2a08, 0x2a18, 0x2a34, 0x2a51, 0x2a52, 0x2a5e, 0x2a5f, 0x2a60, 0x2b8b, 0x2bdd, 0x2bf2, 0x2bf3, 0x2bf4,
-        ] {
-            let _ = decode(None, Some(bluetooth(characteristic)), &Input::Stream(stream.clone()), &Options::default());
+        for characteristic in characteristics() {
+            let _ = decode(None, Some(characteristic), &Input::Stream(stream.clone()), &Options::default());
         }
     }
 }

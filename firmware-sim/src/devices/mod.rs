@@ -1,10 +1,10 @@
 //! The devices: each a board with its parts, its firmware on it, a patient before it, and faults in its way.
 
 pub mod ecg_ads1298;
+pub mod ecg_lepu;
+pub mod glucose_meter;
 pub mod monitor_pc300;
 pub mod oximeter_contec;
-pub mod glucose_meter;
-pub mod ecg_lepu;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;

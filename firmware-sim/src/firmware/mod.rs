@@ -4,8 +4,8 @@
 pub mod calendar;
 pub mod cuff_gauge;
 pub mod ecg_ads1298;
-pub mod glucose_meter;
 pub mod ecg_lepu;
+pub mod glucose_meter;
 pub mod max30102;
 pub mod monitor_pc300;
 pub mod oscillometry;
@@ -15,8 +15,8 @@ pub mod pulse_oximeter;
 pub mod pulse_signal;
 pub mod spirometer_flow;
 pub mod spot_device;
-pub mod vitals;
 pub mod tmp117;
+pub mod vitals;
 
 /// Why a device does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +46,7 @@ pub(crate) fn nearest(value: f32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    const FILES: [(&str, &str); 7] = [
-    const FILES: [(&str, &str); 8] = [
-    const FILES: [(&str, &str); 10] = [
-    const FILES: [(&str, &str); 7] = [
-    const FILES: [(&str, &str); 7] = [
+    const FILES: &[(&str, &str)] = &[
         ("calendar", include_str!("calendar.rs")),
         ("cuff_gauge", include_str!("cuff_gauge.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
@@ -59,6 +55,7 @@ mod tests {
         ("max30102", include_str!("max30102.rs")),
         ("monitor_pc300", include_str!("monitor_pc300.rs")),
         ("oscillometry", include_str!("oscillometry.rs")),
+        ("oximeter_contec", include_str!("oximeter_contec.rs")),
         ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
         ("pulse_signal", include_str!("pulse_signal.rs")),

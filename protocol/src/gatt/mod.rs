@@ -9,8 +9,8 @@
 pub mod battery_level;
 pub mod blood_pressure;
 pub mod body_composition;
-pub mod current_time;
 pub mod contec_spirometer;
+pub mod current_time;
 pub mod date_time;
 pub mod device_information;
 pub mod elapsed_time;
@@ -32,16 +32,10 @@ pub mod racp;
 pub mod temperature;
 pub mod weight;
 
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod vitals_tests;
-
 /// The terms of the bits that are set, lowest first.
 fn bit_terms<const N: usize>(bits: u32, terms: [&'static str; N]) -> impl Iterator<Item = &'static str> {
     terms.into_iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| term)
 }
+
 #[cfg(test)]
-mod tests_glucose;
-#[cfg(test)]
-mod tests_health_sensor;
+mod tests;

@@ -2,6 +2,7 @@
 
 mod glucose;
 mod health_sensor;
+mod vitals;
 
 use proptest::prelude::*;
 

@@ -5,17 +5,17 @@
 
 pub mod aa55;
 pub mod ads1298;
+pub mod ansar_b;
 pub mod bci;
 pub mod berry;
 pub mod contec;
 pub mod contec_bt;
 pub mod framer;
-pub mod ansar_b;
-pub mod nonin_df13;
 pub mod lepu;
+pub mod nonin_df13;
 pub mod nonin_df2;
-pub mod spirometer_flow;
-pub mod pc300;
 pub mod nonin_df8;
 pub mod o2ring;
+pub mod pc300;
 pub mod pc60fw;
+pub mod spirometer_flow;

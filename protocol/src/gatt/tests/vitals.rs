@@ -2,16 +2,16 @@
 
 use proptest::prelude::*;
 
-use super::blood_pressure::{
+use super::super::blood_pressure::{
     BloodPressureFeature, BloodPressureMeasurement, BloodPressureStatus, Departures, PressureUnit, UserId,
 };
-use super::body_composition::{BodyCompositionFeature, BodyCompositionMeasurement};
-use super::date_time::DateTime;
-use super::device_information::{PnpId, SystemId, text};
-use super::heart_rate::{BodySensorLocation, HeartRate, HeartRateMeasurement, SensorContact, rr_milliseconds};
-use super::mi_scale::MiScaleData;
-use super::temperature::{MeasurementInterval, TemperatureMeasurement, TemperatureType, TemperatureUnit};
-use super::weight::{
+use super::super::body_composition::{BodyCompositionFeature, BodyCompositionMeasurement};
+use super::super::date_time::DateTime;
+use super::super::device_information::{PnpId, SystemId, text};
+use super::super::heart_rate::{BodySensorLocation, HeartRate, HeartRateMeasurement, SensorContact, rr_milliseconds};
+use super::super::mi_scale::MiScaleData;
+use super::super::temperature::{MeasurementInterval, TemperatureMeasurement, TemperatureType, TemperatureUnit};
+use super::super::weight::{
     BmiAndHeight, HeightResolution, MassResolution, MeasurementUnits, UNSUCCESSFUL, WeightMeasurement, WeightScaleFeature, steps,
 };
 use crate::decimal::Decimal;
@@ -81,14 +81,14 @@ fn refuses_every_other_length<M>(file: &'static str, decode: impl Fn(&[u8]) -> R
 
 #[test]
 fn blood_pressures_decode_and_encode() {
-    let file = include_str!("../../vectors/blood_pressure.txt");
+    let file = include_str!("../../../vectors/blood_pressure.txt");
     run(file, BloodPressureMeasurement::decode, blood_pressure, BloodPressureMeasurement::encode);
     refuses_every_other_length(file, BloodPressureMeasurement::decode);
 }
 
 #[test]
 fn a_cuff_that_departs_from_the_standard_decodes_by_its_departures_only() {
-    let file = include_str!("../../vectors/blood_pressure_bm85.txt");
+    let file = include_str!("../../../vectors/blood_pressure_bm85.txt");
     for Vector { id, octets, expected } in vectors(file) {
         let decoded = BloodPressureMeasurement::decode_departing(&octets, BM85).expect(id);
         assert_eq!(blood_pressure(&decoded), expected, "{id}");
@@ -126,7 +126,7 @@ fn temperature(m: &TemperatureMeasurement) -> String {
 
 #[test]
 fn temperatures_decode_and_encode() {
-    let file = include_str!("../../vectors/temperature.txt");
+    let file = include_str!("../../../vectors/temperature.txt");
     run(file, TemperatureMeasurement::decode, temperature, TemperatureMeasurement::encode);
     refuses_every_other_length(file, TemperatureMeasurement::decode);
     assert!(TemperatureMeasurement::decode(&[0x08, 0x69, 1, 0, 0xff, 1, 2]).is_ok(), "a reserved flag may announce them");
@@ -159,7 +159,7 @@ fn heart_rate(m: &HeartRateMeasurement) -> String {
 
 #[test]
 fn heart_rates_decode_and_encode() {
-    let file = include_str!("../../vectors/heart_rate.txt");
+    let file = include_str!("../../../vectors/heart_rate.txt");
     run(file, HeartRateMeasurement::decode, heart_rate, |m| Some(m.encode()));
     assert_eq!(rr_milliseconds(1_024).to_string(), "1000.0000000");
     assert_eq!(rr_milliseconds(821).to_string(), "801.7578125");
@@ -183,7 +183,7 @@ fn weight(m: &WeightMeasurement) -> String {
 
 #[test]
 fn weights_decode_and_encode() {
-    let file = include_str!("../../vectors/weight.txt");
+    let file = include_str!("../../../vectors/weight.txt");
     run(file, WeightMeasurement::decode, weight, |m| Some(m.encode()));
     refuses_every_other_length(file, WeightMeasurement::decode);
 }
@@ -233,7 +233,7 @@ fn composition(m: &BodyCompositionMeasurement) -> String {
 
 #[test]
 fn body_compositions_decode_and_encode() {
-    let file = include_str!("../../vectors/body_composition.txt");
+    let file = include_str!("../../../vectors/body_composition.txt");
     run(file, BodyCompositionMeasurement::decode, composition, |m| Some(m.encode()));
     refuses_every_other_length(file, BodyCompositionMeasurement::decode);
     let feature = BodyCompositionFeature::decode(&[0x01, 0xb1, 0x01, 0]).unwrap();
@@ -259,7 +259,7 @@ fn mi_scale(m: &MiScaleData) -> String {
 
 #[test]
 fn advertised_weights_decode_and_encode() {
-    let file = include_str!("../../vectors/mi_scale.txt");
+    let file = include_str!("../../../vectors/mi_scale.txt");
     let decode = |octets: &[u8]| match octets.len() {
         0..=10 => MiScaleData::decode_weight(octets),
         _ => MiScaleData::decode_composition(octets),
