@@ -175,7 +175,6 @@ pub const TERMS: &[Term] = &[
     // the nomenclature of Lamprey Networks list them.
     row(188_448, "toe-temperature", "MDC_TEMP_TOE", &["8310-5"], &["Cel", "[degF]"]),
     row(188_456, "gastro-intestinal-temperature", "MDC_TEMP_GIT", &["8310-5"], &["Cel", "[degF]"]),
-    row(150_300, "cuff-pressure", "MDC_PRESS_CUFF", &[], &["mm[Hg]", "kPa"]),
     row(188_736, "weight", "MDC_MASS_BODY_ACTUAL", &["29463-7"], &["kg", "[lb_av]"]),
     row(188_740, "height", "MDC_LEN_BODY_ACTUAL", &["8302-2"], &["cm", "m", "[in_i]"]),
     row(188_752, "bmi", "MDC_RATIO_MASS_BODY_LEN_SQ", &["39156-5"], &["kg/m2"]),

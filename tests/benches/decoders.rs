@@ -82,7 +82,7 @@ fn settle(session: &mut dyn Session, now: Moment) -> usize {
 fn sessions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("session");
     for device in devices::DEVICES {
-        let sent = sent(&device, Duration::from_secs(60));
+        let sent = sent(device, Duration::from_secs(60));
         if sent.values.is_empty() {
             continue;
         }
