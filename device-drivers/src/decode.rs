@@ -92,8 +92,8 @@ pub enum WrongUse {
     /// Neither a driver nor a characteristic.
     #[error("name a driver (--driver) or a characteristic (--characteristic)")]
     NothingNamed,
-    /// The driver listens to more than one characteristic.
-    #[error("driver {0} listens to more than one characteristic: say which by --characteristic")]
+    /// The driver does not say what such values would be of.
+    #[error("driver {0}: say which characteristic the values are of by --characteristic")]
     WhichCharacteristic(&'static str),
     /// No decoder for it.
     #[error("no decoder for characteristic {0}; known are {1}")]
@@ -179,7 +179,8 @@ fn way(driver: &Driver, characteristic: Option<Uuid>, input: &Input) -> Result<W
         // Ten bits an octet.
         (None, _, Some(port)) => Ok(Way::Stream(u64::from(port.baud) / 10)),
         (None, _, None) if file => Ok(Way::Stream(FILE_OCTETS_PER_SECOND)),
-        (None, Some([only]), None) => Ok(Way::Endpoint(*only)),
+        // The first is the measurement; others accompany it, or are its other shape.
+        (None, Some([first, ..]), None) => Ok(Way::Endpoint(*first)),
         (None, ..) => Err(WrongUse::WhichCharacteristic(driver.name)),
     }
 }

@@ -251,10 +251,23 @@ fn a_question_that_makes_no_sense_says_so() {
         decode(driver, characteristic.map(bluetooth), &input, &Options::default()).unwrap_err()
     };
     assert_eq!(ask(None, None), WrongUse::NothingNamed);
-    assert_eq!(ask(Some("pulse-oximeter"), None), WrongUse::WhichCharacteristic("pulse-oximeter"));
     assert_eq!(ask(Some("ecg-ads1298"), Some(0x2a5e)), WrongUse::NoCharacteristics("ecg-ads1298"));
     assert!(matches!(ask(None, Some(0x2a99)), WrongUse::UnknownCharacteristic(..)));
     assert_eq!(parse_characteristic("2a5"), None);
+}
+
+#[test]
+fn values_without_a_characteristic_are_of_the_first_that_the_driver_listens_to() {
+    for (driver, characteristic, digits) in [
+        ("thermometer", "2a1c", "06b00e00fedc070c050b321b04"),
+        ("blood-pressure", "2a35", "1467003f004d0040000000"),
+        ("pulse-oximeter", "2a5e", "0facf3bef5e8070b1d170839204022000066e3"),
+        ("health-sensor", "2b8b", "0118000300b84b020022a66a002c00000700200262000000"),
+    ] {
+        let told = lines(Some(driver), Some(characteristic), &[digits]);
+        assert!(told[0].starts_with(r#"{"reading""#), "{told:?}");
+        assert_eq!(lines(Some(driver), None, &[digits]), told);
+    }
 }
 
 fn ecg(octets: Vec<u8>, options: &Options) -> Decoded {
