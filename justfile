@@ -45,8 +45,14 @@ bench:
 exports:
     scripts/check_exports
 
-# What takes too long for every change: the demo over both brokers and several seeds, with faults, then exports and benchmarks.
-nightly: && exports bench
+# Random packets of every standard characteristic, decoded by tshark and by kit-agent and compared; needs Python and tshark.
+dissect *arguments:
+    cargo build --locked --package kit-agent
+    scripts/check_decoders.py target/debug/kit-agent {{arguments}}
+
+# What takes too long for every change: the demo over both brokers and several seeds, with faults, then other people's decoders and
+# readers, and benchmarks.
+nightly: && dissect exports bench
     for seed in 1 2 3; do for broker in embedded mosquitto; do cargo run --release --bin demo -- --json --seconds 300 --cuts 5 --kills 3 --seed $seed --broker $broker || exit 1; done; done
 
 # Licences, sources, banned crates and, where the advisory database can be reached, advisories.

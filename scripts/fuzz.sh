@@ -1,6 +1,6 @@
 #!/bin/bash
 # scripts/fuzz.sh list | all SECONDS | TARGET [SECONDS] [libFuzzer options]: fuzzes on the stable toolchain (g++ builds libFuzzer).
-# Corpora grow in fuzz/corpus/TARGET; what breaks a promise is kept in fuzz/artifacts/TARGET, and ends with exit code 1.
+# Corpora begin with the vectors and grow in fuzz/corpus/TARGET; what breaks a promise is kept in fuzz/artifacts/TARGET, and ends with exit code 1.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 
@@ -10,6 +10,10 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 triple=$(rustc -vV | sed -n 's/^host: //p')
 cargo build --locked --release --quiet --target "$triple"
 program=${CARGO_TARGET_DIR:-target}/$triple/release/fuzz
+
+# What ends in the first run counts as a crash to libFuzzer, which would keep it.
+ask() { KIT_FUZZ_TARGET=$1 "$program" -exact_artifact_path=/dev/null 2> /dev/null; }
+[ "${1:-list}" = list ] || ask seeds
 
 run() { # TARGET SECONDS [options]
   local name=$1 seconds=$2
@@ -25,13 +29,11 @@ run() { # TARGET SECONDS [options]
   printf '%-40s %s\n' "$name" "$(grep -a 'Done' "$log" || true)"
 }
 
-targets() { KIT_FUZZ_TARGET=list "$program" 2> /dev/null; }
-
 case ${1:-list} in
-  list) targets ;;
+  list) ask list ;;
   all)
     failed=0
-    for name in $(targets); do run "$name" "${2:-10}" "${@:3}" || failed=1; done
+    for name in $(ask list); do run "$name" "${2:-10}" "${@:3}" || failed=1; done
     exit $failed
     ;;
   *) run "$1" "${2:-60}" "${@:3}" ;;

@@ -1,4 +1,4 @@
-//! The targets: from the driver table, from the table of characteristics, and those that only the wire has.
+//! The targets: from the driver table, from the table of characteristics, those that only the wire has, and round trips.
 
 use device_drivers::decode::{self, Input, Options};
 use device_drivers::driver::{Driver, Link};
@@ -7,18 +7,20 @@ use device_drivers::registry::DRIVERS;
 use kit_protocol::flac;
 use uuid::Uuid;
 
+use crate::round_trips;
+
 /// What one target does with octets; it panics where a promise is broken.
 type Run = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// A fuzz target.
 pub struct Target {
-    /// `session-<driver>`, `decode-<driver>`, `characteristic-<number>`, or its own name.
+    /// `session-<driver>`, `decode-<driver>`, `characteristic-<number>`, `file-<format>`, or its own name.
     pub name: String,
     /// What it does.
     pub run: Run,
 }
 
-fn target(name: impl Into<String>, run: impl Fn(&[u8]) + Send + Sync + 'static) -> Target {
+pub(crate) fn target(name: impl Into<String>, run: impl Fn(&[u8]) + Send + Sync + 'static) -> Target {
     Target { name: name.into(), run: Box::new(run) }
 }
 
@@ -33,7 +35,7 @@ pub fn all() -> impl Iterator<Item = Target> {
             assert_eq!(lines, Some(1), "a value is a measurement or a refusal");
         })
     });
-    sessions.chain(decoded).chain(characteristics).chain([target("flac", flac)])
+    sessions.chain(decoded).chain(characteristics).chain([target("flac", flac)]).chain(round_trips::all())
 }
 
 /// The octets as the line or the file gives them, and as notifications of each characteristic that the driver listens to.
