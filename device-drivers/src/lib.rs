@@ -31,9 +31,9 @@ pub mod spirometer_contec;
 pub mod spirometer_flow;
 mod stored_records;
 mod streaming;
-#[cfg(feature = "transport")]
 pub mod thermometer;
 mod track;
+#[cfg(feature = "transport")]
 pub mod transport;
 mod wave;
 pub mod weight_scale;
