@@ -431,12 +431,21 @@ port = "/dev/ttyUSB0"
             let whole = WHOLE.replace("driver = \"oximeter-nonin\"\nport = \"/dev/ttyUSB0\"", &place);
             Config::parse(&whole).map(|config| config.devices[0].clone()).map_err(|error| error.to_string())
         };
+        let ecg = |more: &str| {
+            let place = format!("driver = \"ecg-ads1298\"\nport = \"/dev/ttyACM0\"\n{more}");
+            let whole = WHOLE.replace("driver = \"oximeter-nonin\"\nport = \"/dev/ttyUSB0\"", &place);
+            Config::parse(&whole).map(|config| config.devices[0].recording_time).map_err(|error| error.to_string())
+        };
+        assert_eq!(ecg(""), Ok(None));
+        assert_eq!(ecg("recording_seconds = 30"), Ok(Some(Duration::from_secs(30))));
+        assert!(ecg("recording_seconds = 4").unwrap_err().contains("expected 5 to 3600 seconds, such as 10 or 30"));
         let plain = radio("").unwrap();
         assert!(!plain.delete_records && plain.set_clock && !plain.shared && plain.model.is_none());
         let told = radio("model = \"BM85\"\nuser-slot = 2\nshared = true\ndelete-records = true\nset-clock = false").unwrap();
         assert_eq!((told.model.as_deref(), told.user_slot, told.shared), (Some("BM85"), Some(2), true));
         assert!(told.delete_records && !told.set_clock);
         for (more, expected) in [
+            ("recording_seconds = 10", "recording_seconds: the driver pulse-oximeter records no stream for a set time"),
             ("shared = true", "shared: a device that others use too"),
             ("model = \" \"", "model: expected 1 to 64"),
             ("user-slot = 256", "invalid value: integer `256`"),
