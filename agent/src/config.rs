@@ -90,6 +90,8 @@ pub struct Device {
     pub place: Place,
     /// One reading of a continuous stream so often.
     pub stream_interval: Duration,
+    /// A stream is recorded for so long, whenever the device begins; `None`: for as long as it sends.
+    pub recording_time: Option<Duration>,
     /// Its user slot bound at pairing.
     pub user_slot: Option<u8>,
     /// Others use it too: what names no slot is not the patient's.
@@ -122,6 +124,7 @@ struct DeviceText {
     address: Option<String>,
     folder: Option<PathBuf>,
     stream_interval_s: Option<u32>,
+    recording_seconds: Option<u32>,
     #[serde(rename = "user-slot", alias = "user_slot")]
     user_slot: Option<u8>,
     #[serde(default)]
@@ -173,6 +176,17 @@ impl TryFrom<DeviceText> for Device {
             Some(seconds @ 1..=3600) => Duration::from_secs(seconds.into()),
             Some(_) => return Err("stream_interval_s: expected 1 to 3600 seconds".into()),
         };
+        let recording_time = match text.recording_seconds {
+            None => None,
+            Some(_) if !device_drivers::registry::records_for_a_set_time(driver) => {
+                return Err(format!(
+                    "recording_seconds: the driver {} records no stream for a set time; leave it out",
+                    driver.name
+                ));
+            }
+            Some(seconds @ 5..=3600) => Some(Duration::from_secs(seconds.into())),
+            Some(_) => return Err("recording_seconds: expected 5 to 3600 seconds, such as 10 or 30".into()),
+        };
         let identity = text.identity.unwrap_or_else(|| match &place {
             Place::Port(port) => format!("{}@{}", driver.name, port.file_name().unwrap_or(port.as_os_str()).display()),
             Place::Address(address) => address.to_string(),
@@ -195,6 +209,7 @@ impl TryFrom<DeviceText> for Device {
             driver,
             place,
             stream_interval,
+            recording_time,
             user_slot: text.user_slot,
             shared: text.shared,
             model: text.model,
@@ -416,12 +431,21 @@ port = "/dev/ttyUSB0"
             let whole = WHOLE.replace("driver = \"oximeter-nonin\"\nport = \"/dev/ttyUSB0\"", &place);
             Config::parse(&whole).map(|config| config.devices[0].clone()).map_err(|error| error.to_string())
         };
+        let ecg = |more: &str| {
+            let place = format!("driver = \"ecg-ads1298\"\nport = \"/dev/ttyACM0\"\n{more}");
+            let whole = WHOLE.replace("driver = \"oximeter-nonin\"\nport = \"/dev/ttyUSB0\"", &place);
+            Config::parse(&whole).map(|config| config.devices[0].recording_time).map_err(|error| error.to_string())
+        };
+        assert_eq!(ecg(""), Ok(None));
+        assert_eq!(ecg("recording_seconds = 30"), Ok(Some(Duration::from_secs(30))));
+        assert!(ecg("recording_seconds = 4").unwrap_err().contains("expected 5 to 3600 seconds, such as 10 or 30"));
         let plain = radio("").unwrap();
         assert!(!plain.delete_records && plain.set_clock && !plain.shared && plain.model.is_none());
         let told = radio("model = \"BM85\"\nuser-slot = 2\nshared = true\ndelete-records = true\nset-clock = false").unwrap();
         assert_eq!((told.model.as_deref(), told.user_slot, told.shared), (Some("BM85"), Some(2), true));
         assert!(told.delete_records && !told.set_clock);
         for (more, expected) in [
+            ("recording_seconds = 10", "recording_seconds: the driver pulse-oximeter records no stream for a set time"),
             ("shared = true", "shared: a device that others use too"),
             ("model = \" \"", "model: expected 1 to 64"),
             ("user-slot = 256", "invalid value: integer `256`"),

@@ -424,6 +424,12 @@ impl<'a> Run<'a> {
     }
 
     fn measured(&mut self, mut measured: Measured) {
+        // What was found of a recording stands with the recording.
+        if measured.is_judgement()
+            && let Some(wave) = measured.recording.and_then(|number| self.recordings.get_mut(&number))
+        {
+            return wave.found(&measured);
+        }
         let judged = plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device);
         let line = match judged {
             Ok(()) => Line::Reading(Box::new(ReadingLine::measured(self.driver.name, None, &measured))),
@@ -479,6 +485,15 @@ impl<'a> Run<'a> {
 }
 
 impl Wave {
+    /// What was found of it becomes a status of its line, once.
+    fn found(&mut self, judgement: &Measured) {
+        for status in &judgement.status {
+            if !self.status.iter().any(|known| known == status) {
+                self.status.push((*status).to_string());
+            }
+        }
+    }
+
     /// Each flag that a block raises becomes a status of its line, once.
     fn note(&mut self, block: &Block) {
         let mut raised = Vec::new();

@@ -335,6 +335,9 @@ pub struct Start {
     pub may_set_clock: bool,
     /// One reading of a continuous stream every so long.
     pub stream_interval: Option<Duration>,
+    /// A stream is recorded for so long from its first sample on, and no more until the device begins anew; `None`: on and on.
+    /// Only where [`crate::registry::records_for_a_set_time`] says so.
+    pub recording_time: Option<Duration>,
 }
 
 /// A way to reach a device.

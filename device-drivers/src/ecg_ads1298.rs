@@ -40,7 +40,8 @@ pub const DRIVER: Driver = Driver {
     allowed: &[],
     quirks: &[],
     session: |start: Start| {
-        Box::new(Ecg { remembered: start.remembered.as_deref().and_then(Remembered::decode), ..Ecg::new(None) })
+        let outputs = Outputs::of_ecg(start.recording_time);
+        Box::new(Ecg { remembered: start.remembered.as_deref().and_then(Remembered::decode), outputs, ..Ecg::new(None) })
     },
 };
 
@@ -219,7 +220,7 @@ impl Ecg {
             header: None,
             assumed,
             framer: Framer::default(),
-            outputs: Outputs::default(),
+            outputs: Outputs::of_ecg(None),
             recordings: 0,
             last_frame: None,
             strange: 0,

@@ -1,12 +1,13 @@
-//! ECG files that a person brings: Contec ECG90A, SCP-ECG (EN 1064).
+//! ECG files that a person brings: Contec ECG90A, SCP-ECG (EN 1064), EDF and EDF+.
 //!
 //! They are told apart by their content. Source: [`kit_protocol::file`]. A file is taken in whole or not at all: its octets are
 //! gathered up to its end, checked, and handed over block by block. Its samples are the file's own integers, its time is the
 //! device's; it names no person here, whatever it names of one.
+//! Of an EDF the ECG signals are taken, of one rate; what else it holds is passed over.
 //! A row that the device itself marks as missing is a hole; in a row that lacks some leads, those are marked off. None of
 //! these formats states a heart rate, so that a file gives a recording and no reading.
 
-use kit_protocol::file::{FileError, ecg90a, scp};
+use kit_protocol::file::{FileError, ecg90a, edf, scp};
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 
@@ -19,7 +20,7 @@ pub const DRIVER: Driver = Driver {
     name: "ecg-file",
     version: "1",
     links: &[Link::File],
-    protocol: "Contec ECG90A, SCP-ECG (EN 1064)",
+    protocol: "Contec ECG90A, SCP-ECG (EN 1064), EDF+",
     gives: "the ECG leads that the file holds, with its time",
     parameters: &[
         Mdc::ECG_I,
@@ -40,7 +41,7 @@ pub const DRIVER: Driver = Driver {
     memory: true,
     allowed: &[],
     quirks: &[],
-    session: |_| Box::new(EcgFile { stage: Stage::Waiting, outputs: Outputs::default(), close: false }),
+    session: |_| Box::new(EcgFile { stage: Stage::Waiting, outputs: Outputs::of_ecg(None), close: false }),
 };
 
 /// Octets by which every format is told.
@@ -115,8 +116,11 @@ type Open = fn(Vec<u8>) -> Result<Source, FileError>;
 
 /// How a file that begins so is opened.
 fn open(octets: &[u8]) -> Option<Open> {
-    const FORMATS: [Format; 2] =
-        [(scp::begins, |octets| scp::decode(&octets).map(Source::whole)), (ecg90a::begins, Source::ecg90a)];
+    const FORMATS: [Format; 3] = [
+        (scp::begins, |octets| scp::decode(&octets).map(Source::whole)),
+        (edf::begins, |octets| Ok(Source::whole(edf::decode(&octets)?))),
+        (ecg90a::begins, Source::ecg90a),
+    ];
     FORMATS.into_iter().find(|(begins, _)| begins(octets)).map(|(_, open)| open)
 }
 

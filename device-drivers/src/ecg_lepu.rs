@@ -199,9 +199,11 @@ impl Session for Lepu {
 /// Asking.
 impl Lepu {
     fn new(start: &Start) -> Self {
+        let mut gatt = GattSession::new(PLAN, start);
+        gatt.outputs = Outputs::of_ecg(start.recording_time);
         let named = |name: &str| [&start.about.name, &start.about.model].into_iter().flatten().any(|text| text.starts_with(name));
         Self {
-            gatt: GattSession::new(PLAN, start),
+            gatt,
             framer: Framer::default(),
             ask: Ask::Never,
             request: FrameCommand::INFORMATION,

@@ -57,6 +57,7 @@ fn start(choice: u8) -> Start {
             second: 0,
         }),
         unlock_key: None,
+        recording_time: bit(7).then_some(Duration::from_secs(2)),
         may_delete: bit(5),
         may_set_clock: bit(6),
         stream_interval: bit(7).then(|| Duration::from_secs(1)),

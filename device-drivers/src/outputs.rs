@@ -1,4 +1,14 @@
 //! What a session has finished and not yet handed over, within the bounds of what may await `Stored`.
+//!
+//! Of an ECG ([`Outputs::of_ecg`]) its quality is judged on the way (feature `derive`), and where a set time is asked for, a
+//! stream becomes a recording that ends by itself; what the device sends after it belongs to no recording.
+
+#[cfg(feature = "derive")]
+mod judging;
+#[cfg(not(feature = "derive"))]
+#[path = "outputs/no_judging.rs"]
+mod judging;
+mod set_time;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,6 +17,8 @@ use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::moment::Moment;
 use kit_protocol::reading::{Block, Measured, RecordingHead};
 
+use self::judging::Judging;
+use self::set_time::{Part, SetTime};
 use crate::driver::{DriverError, MEASUREMENTS_UNSTORED_MAX, Output, SIGNAL_UNSTORED_MAX, Token};
 
 /// Measurements that wait to be handed over, at most.
@@ -30,6 +42,8 @@ pub(crate) struct Outputs {
     skipped: u64,
     skipped_told: Option<Moment>,
     tokens: u32,
+    judging: Option<Judging>,
+    set_time: Option<SetTime>,
 }
 
 #[derive(Debug)]
@@ -57,6 +71,11 @@ struct Lost {
 pub(crate) struct Full;
 
 impl Outputs {
+    /// Of a driver of ECGs. Each stream is recorded for `set_time`, or on and on where that is `None`.
+    pub(crate) fn of_ecg(set_time: Option<Duration>) -> Self {
+        Self { judging: Some(Judging::default()), set_time: set_time.map(SetTime::new), ..Self::default() }
+    }
+
     /// A number that this session has not used.
     pub(crate) fn token(&mut self) -> Token {
         self.tokens += 1;
@@ -78,12 +97,29 @@ impl Outputs {
         self.push(Output::Memory { highest }, Weight::default());
     }
 
-    pub(crate) fn begin(&mut self, recording: u32, head: RecordingHead) {
+    pub(crate) fn begin(&mut self, recording: u32, mut head: RecordingHead) {
+        if let Some(set_time) = &mut self.set_time {
+            set_time.begin(recording, &mut head);
+        }
+        if let Some(judging) = &mut self.judging {
+            judging.begin(recording, &head);
+        }
         self.push(Output::Begin { recording, head }, Weight::default());
     }
 
     /// Takes in a block that lasts `span`, or, where there is no room, declares its samples lost before the next one.
-    pub(crate) fn samples(&mut self, recording: u32, block: Block, channels: usize, span: Duration) {
+    pub(crate) fn samples(&mut self, recording: u32, mut block: Block, channels: usize, span: Duration) {
+        match self.set_time.as_mut().map_or(Part::Whole, |set_time| set_time.take(recording, &mut block, channels)) {
+            Part::Whole => self.take_samples(recording, block, channels, span),
+            Part::Last(span) => {
+                self.take_samples(recording, block, channels, span);
+                self.finish(recording);
+            }
+            Part::None => {}
+        }
+    }
+
+    fn take_samples(&mut self, recording: u32, block: Block, channels: usize, span: Duration) {
         if self.signal_waiting + span > SIGNAL_WAITING_MAX {
             let first = block.device_counter.unwrap_or(block.first);
             let count = u64::try_from(block.samples.len() / channels.max(1)).unwrap_or(u64::MAX);
@@ -94,8 +130,19 @@ impl Outputs {
             return;
         }
         self.declare_lost();
-        self.signal_waiting += span;
-        self.push(Output::Samples { recording, block }, Weight { signal: span, ..Weight::default() });
+        let quality = self.judging.as_mut().and_then(|judging| judging.samples(recording, &block));
+        if !block.samples.is_empty() {
+            self.signal_waiting += span;
+            self.push(Output::Samples { recording, block }, Weight { signal: span, ..Weight::default() });
+        }
+        self.quality(quality);
+    }
+
+    /// Where there is no room for it, the next one comes soon.
+    fn quality(&mut self, quality: Option<Measured>) {
+        if let Some(measured) = quality {
+            let _no_room = self.measured(measured);
+        }
     }
 
     /// Whether so much signal more may wait.
@@ -104,7 +151,15 @@ impl Outputs {
     }
 
     pub(crate) fn end(&mut self, recording: u32) {
+        if self.set_time.as_ref().is_none_or(|set_time| !set_time.is_over(recording)) {
+            self.finish(recording);
+        }
+    }
+
+    fn finish(&mut self, recording: u32) {
         self.declare_lost();
+        let quality = self.judging.as_mut().and_then(|judging| judging.end(recording));
+        self.quality(quality);
         self.push(Output::End { recording }, Weight::default());
     }
 
@@ -117,6 +172,11 @@ impl Outputs {
     }
 
     pub(crate) fn error(&mut self, error: DriverError) {
+        // After the end of a recording of a set time nothing is recorded, and so nothing lost.
+        let over = |recording| self.set_time.as_ref().is_some_and(|set_time| set_time.is_over(recording));
+        if matches!(error, DriverError::SamplesLost { recording, .. } if over(recording)) {
+            return;
+        }
         self.waiting.push_back(Waiting { output: Err(error), weight: Weight::default() });
     }
 

@@ -31,6 +31,12 @@ pub fn find(name: &str) -> Option<&'static Driver> {
     DRIVERS.iter().find(|driver| driver.name == name)
 }
 
+/// Whether a driver keeps to [`crate::driver::Start::recording_time`]: those of ECGs that stream.
+#[must_use]
+pub fn records_for_a_set_time(driver: &Driver) -> bool {
+    [crate::ecg_ads1298::DRIVER.name, crate::ecg_lepu::DRIVER.name].contains(&driver.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

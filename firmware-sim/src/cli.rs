@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::clock;
 use crate::devices::DEVICES;
+use crate::ecg_files::{EcgFile, Format};
 use crate::faults::Scenario;
+use crate::firmware::calendar;
 use crate::run::{Attachment, DeviceSpec, Handle, spawn};
 use crate::truth::Truth;
 
@@ -28,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Runs a device until it is stopped (SIGTERM or Ctrl-C).
     Device(DeviceArguments),
+    /// Writes ECG files, as recorders of several makers would of the same patient, and ends.
+    EcgFiles(EcgFilesArguments),
     /// Names the devices.
     List {
         /// One JSON object a line.
@@ -57,6 +62,25 @@ struct DeviceArguments {
     truth: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct EcgFilesArguments {
+    /// The folder to write into.
+    #[arg(long)]
+    folder: PathBuf,
+    /// The formats; all of them, unless said.
+    #[arg(long, value_enum)]
+    format: Vec<Format>,
+    /// How long each is.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=300))]
+    seconds: u32,
+    /// Patient and noise.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to write what each file holds, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    truth: Option<PathBuf>,
+}
+
 /// Runs `kit-sim`. Exit codes: 0 done, 1 failed, 2 wrong use.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(args) {
@@ -69,6 +93,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::List { json } => list(json),
         Command::Device(arguments) => device(arguments),
+        Command::EcgFiles(arguments) => ecg_files(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,6 +129,20 @@ fn list(json: bool) -> Result<(), Failure> {
             format!("{:16} {:7} {:34} {}", device.name, device.link(), device.protocol, device.parts)
         };
         writeln!(out, "{line}").map_err(Failure::failed)?;
+    }
+    Ok(())
+}
+
+fn ecg_files(arguments: EcgFilesArguments) -> Result<(), Failure> {
+    let EcgFilesArguments { folder, format, seconds, seed, truth } = arguments;
+    let truth = truth.as_deref().map_or(Ok(Truth::none()), Truth::to).map_err(Failure::wrong_use)?;
+    let began = calendar::civil(clock::wall_seconds().saturating_sub(calendar::SECONDS_1970_TO_2000));
+    let formats = if format.is_empty() { Format::value_variants().to_vec() } else { format };
+    for format in formats {
+        let file = EcgFile::of(format, seed, seconds, began).map_err(Failure::failed)?;
+        // Said first: a file that is there is known.
+        file.tell(&truth).map_err(Failure::failed)?;
+        file.write(&folder).map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod cli;
 pub mod clock;
 pub mod devices;
+pub mod ecg_files;
 pub mod faults;
 pub mod firmware;
 pub mod link;

@@ -6,6 +6,7 @@
 //! frame of these rows unharmed (a row that nobody listened to, or that a fault swallowed, was made all the same).
 //! A spot device gives `{"reading":{…},"boottime_ns","measured_ns","delivered"}`, the reading in the project's one JSON
 //! shape: with true when the other end has confirmed the whole of it, with false at the end for what it never did.
+//! A file gives `{"file":{"name","format","channels","rate","unit","scale","rows"}}` before it is written.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -56,7 +57,7 @@ impl Truth {
         self.line(&value)
     }
 
-    fn line(&self, value: &serde_json::Value) -> io::Result<()> {
+    pub(crate) fn line(&self, value: &serde_json::Value) -> io::Result<()> {
         let Some(file) = &self.0 else { return Ok(()) };
         let mut line = value.to_string();
         line.push('\n');

@@ -162,6 +162,12 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Whether it says nothing of a patient, only of a recording, how well it can be read: by statuses, without a value.
+    #[must_use]
+    pub const fn is_judgement(&self) -> bool {
+        self.derived && self.recording.is_some() && self.values.is_empty() && !self.status.is_empty()
+    }
+
     /// A live measurement of that kind, received at that moment, of which nothing else is known yet.
     #[must_use]
     pub const fn new(kind: Kind, received: Moment) -> Self {

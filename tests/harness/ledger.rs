@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use truth::{Measurement, Truth, TruthError};
+pub use truth::{Measurement, Stream, StreamName, Truth, TruthError};
 
 /// How far the reception of a sample may be from its making, where the device sends no counter.
 pub const PLACEMENT_TOLERANCE: Duration = Duration::from_secs(1);

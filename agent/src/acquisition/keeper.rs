@@ -148,6 +148,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         unlock_key: None,
         remembered: remembered(shared, &device.identity).await.map_err(store_down)?,
         stream_interval: Some(device.stream_interval),
+        recording_time: device.recording_time,
         civil_time,
         may_delete: device.delete_records,
         may_set_clock,

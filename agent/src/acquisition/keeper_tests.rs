@@ -73,6 +73,7 @@ fn device(folder: &Path) -> Device {
         driver: &DRIVER,
         place: Place::Folder(folder.to_path_buf()),
         stream_interval: Duration::from_secs(10),
+        recording_time: None,
         user_slot: None,
         shared: false,
         model: None,

@@ -344,7 +344,13 @@ impl<S: Surroundings> Recorder<S> {
         let known = origin.is_some_and(|origin| self.judge.is_refused(origin));
         let of_another = measured.recording.is_some_and(|number| self.of_others.contains(&number));
         let now = Now { clock: &self.surroundings.clock(), civil: self.surroundings.civil(measured.received) };
-        match self.judge.measured(&measured, origin, &now) {
+        let whose = match measured.is_judgement() {
+            // Whose recording it is was decided when that began.
+            true if of_another => return self.due.push(Answer::Refused(token)),
+            true => Whose::Ours,
+            false => self.judge.measured(&measured, origin, &now),
+        };
+        match whose {
             Whose::Ours if !of_another => self.file_measured(token, measured, origin),
             Whose::Unknown if !last => {
                 self.held_since.get_or_insert(measured.received);
@@ -369,9 +375,14 @@ impl<S: Surroundings> Recorder<S> {
             return self.refuse(measured.received, reason, &measured.octets, vec![Answer::Refused(token)]);
         }
         let mut reading = record::reading(&measured, self.conversation.source);
-        if let Some(recording) = measured.recording.and_then(|number| self.recordings.get(&number)) {
+        let recording = measured.recording.and_then(|number| self.recordings.get(&number));
+        if let Some(recording) = recording {
             reading.recording = recording.id.0.to_vec();
         }
+        // A recording that is read again, out of a memory or a file, is found to be as it was before.
+        let again = recording.filter(|recording| measured.is_judgement() && !recording.is_live());
+        let origin =
+            origin.or_else(|| again.map(|recording| self.surroundings.origin(&judgement(&recording.id, &measured.octets))));
         let clock = self.surroundings.clock();
         reading.device_offset_ms = measured.device_time.and_then(|_| self.judge.offset_ms(&clock));
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));
@@ -680,11 +691,16 @@ fn reception(device: &str, clock: &wire::Clock, received: Moment, digest: &[u8; 
     [device.as_bytes(), &[0, 3], &clock.boot_id, &received.as_nanos().to_be_bytes(), digest].concat()
 }
 
+/// What names the judgement of a recording that is the same when it is read again.
+fn judgement(recording: &RecordingId, octets: &[u8]) -> Vec<u8> {
+    [&recording.0[..], &[0, 5], octets].concat()
+}
+
 /// Makes absent components absent; gives the class of the reason where what is left is no reading.
 fn take_or_refuse(measured: &mut Measured) -> Result<(), &'static str> {
     plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device).map_err(|refusal| refusal.class)?;
     let absent = |value: &Value| value.quantity == Quantity::Special(Special::NotAvailable);
-    if measured.values.iter().all(absent) { Err("absent") } else { Ok(()) }
+    if measured.values.iter().all(absent) && !measured.is_judgement() { Err("absent") } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The local record, page by page: the readings that were measured here stay readable here.
 
+use kit_protocol::decimal::Decimal;
 use kit_protocol::flac;
-use kit_protocol::json::{Line, ReadingLine};
+use kit_protocol::json::{Line, ReadingLine, hex};
 use kit_protocol::uplink::id::{EpochId, KitId, Lane};
 use kit_protocol::uplink::record::{Definitions, RecordKey};
 use kit_protocol::uplink::wire::{self, record::Content};
@@ -49,6 +50,58 @@ pub struct PageLine {
     /// Interleaved samples of a segment, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<Vec<i32>>,
+    /// What they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<SegmentHead>,
+}
+
+/// What the samples of a segment are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentHead {
+    /// The recording's id.
+    pub recording: String,
+    /// Index of its first sample in the recording.
+    pub first: u64,
+    /// Samples per second and channel: so many …
+    pub rate_samples: u32,
+    /// … in so many seconds.
+    pub rate_seconds: u32,
+    /// Its channels.
+    pub channels: Vec<ChannelHead>,
+    /// The recording ends with it.
+    pub last: bool,
+}
+
+/// A channel of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelHead {
+    /// MDC code.
+    pub code: u32,
+    /// What one digit is worth, exactly.
+    pub scale: String,
+    /// In which unit: UCUM.
+    pub unit: String,
+    /// The filter that the device states.
+    pub filter: String,
+}
+
+impl SegmentHead {
+    fn of(segment: &wire::Segment) -> Self {
+        let channel = |channel: &wire::Channel| ChannelHead {
+            code: channel.code,
+            scale: Decimal::new(channel.scale_mantissa, i8::try_from(channel.scale_exponent).unwrap_or(0)).to_string(),
+            unit: channel.unit.clone(),
+            filter: channel.filter.clone(),
+        };
+        Self {
+            recording: hex(&segment.recording),
+            first: segment.first_sample,
+            rate_samples: segment.rate_numerator,
+            rate_seconds: segment.rate_denominator,
+            channels: segment.channels.iter().map(channel).collect(),
+            last: segment.last,
+        }
+    }
 }
 
 impl PageLine {
@@ -89,11 +142,11 @@ fn lines(kit: &KitId, epoch: EpochId, lane: Lane, chunk: &Chunk, samples: bool) 
         let key = RecordKey { kit: kit.clone(), epoch, lane, seq: *seq };
         let received_us = definitions.received_us(&record);
         let reading = ReadingLine::stored(&key, &record, &definitions, received_us.and_then(rfc3339))?;
-        let samples = match &record.content {
-            Some(Content::Segment(segment)) if samples => flac::decode(&segment.flac).ok(),
-            _ => None,
+        let (samples, head) = match &record.content {
+            Some(Content::Segment(segment)) if samples => (flac::decode(&segment.flac).ok(), Some(SegmentHead::of(segment))),
+            _ => (None, None),
         };
-        Some(PageLine { line: Line::Reading(Box::new(reading)).to_json(), received_us, samples })
+        Some(PageLine { line: Line::Reading(Box::new(reading)).to_json(), received_us, samples, head })
     };
     chunk.records.iter().filter_map(line).collect()
 }

@@ -1,13 +1,14 @@
-//! `export --format csv`: the local record as files that a spreadsheet opens.
+//! `export`: the local record as files. Values always as a table; recordings as tables, EDF+ or WFDB, joined from their segments.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+mod joined;
+mod table;
+
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use self::joined::{Joined, Joiner};
+use self::table::Writer;
 use super::listing::{for_each_page, time};
+use super::recording_file::{self, To};
 use super::{AgentPlace, Failure, print};
 use crate::api::readings::PageLine;
 
@@ -16,9 +17,9 @@ use crate::api::readings::PageLine;
 pub(super) struct Export {
     #[command(flatten)]
     agent: AgentPlace,
-    /// The files' format.
-    #[arg(long, value_parser = ["csv"])]
-    format: String,
+    /// The format of recordings; values always go to readings.csv.
+    #[arg(long)]
+    format: Format,
     /// Only what was received at or after this time, such as 2026-11-21T08:00:00Z.
     #[arg(long, value_parser = time)]
     since: Option<i64>,
@@ -27,110 +28,105 @@ pub(super) struct Export {
     out: PathBuf,
 }
 
-/// `readings.csv`, and a file a recording.
-struct Writer {
-    folder: PathBuf,
-    readings: BufWriter<File>,
-    recordings: BTreeMap<String, BufWriter<File>>,
-    counts: (u64, u64),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Integers, a column a lead.
+    Csv,
+    /// EDF+, 16 bits; a file an hour.
+    Edf,
+    /// WFDB records, packed as FLAC; one an hour.
+    Wfdb,
+    /// Not yet.
+    Fhir,
 }
 
 impl Export {
     /// Writes the files and says what they hold.
     pub(super) async fn run(self) -> Result<(), Failure> {
+        let to = match self.format {
+            Format::Csv => None,
+            Format::Edf => Some((To::Edf, "edf")),
+            Format::Wfdb => Some((To::Wfdb, "hea")),
+            Format::Fhir => {
+                return Err(Failure::WrongUse(
+                    "the local record is not exported as FHIR yet: export it as wfdb, and make an Observation of a recording \
+                     with `kit-agent convert --from wfdb --to fhir`"
+                        .into(),
+                ));
+            }
+        };
         let client = self.agent.client()?;
-        let mut writer = Writer::new(&self.out)?;
+        let mut writer = Writer::new(&self.out, to.is_none())?;
+        let mut recordings = Recordings { joiner: Joiner::default(), folder: &self.out, to, written: 0, refused: Vec::new() };
         for_each_page(&client, None, true, |page| {
             let wanted =
                 |line: &&PageLine| self.since.is_none_or(|since| line.received_us.is_some_and(|received| received >= since));
-            page.lines.iter().filter(wanted).try_for_each(|line| writer.line(line)).map_err(Failure::from)
+            page.lines.into_iter().filter(|line| wanted(&line)).try_for_each(|line| {
+                writer.line(&line)?;
+                recordings.line(line)
+            })
         })
         .await?;
-        let (values, samples) = writer.counts;
-        let recordings = writer.recordings.len();
+        recordings.finish()?;
+        let (values, rows) = writer.counts;
+        let (tables, out) = (writer.recordings(), self.out.display());
         writer.finish()?;
-        let out = self.out.display();
-        Ok(print::line(&format!(
-            "{values} values in {out}/readings.csv; {samples} samples of {recordings} recordings beside it."
-        ))?)
+        print::line(&match to {
+            None => format!("{values} values in {out}/readings.csv; {rows} samples of {tables} recordings beside it."),
+            Some(_) => format!("{values} values in {out}/readings.csv; {} files of recordings beside it.", recordings.written),
+        })?;
+        recordings.complain()
     }
 }
 
-impl Writer {
-    fn new(folder: &Path) -> std::io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let mut readings = BufWriter::new(File::create(folder.join("readings.csv"))?);
-        writeln!(readings, "received,device,driver,device_time,record,name,code,value,unit,status,assignment,key")?;
-        Ok(Self { folder: folder.to_path_buf(), readings, recordings: BTreeMap::new(), counts: (0, 0) })
+/// Recordings on their way into files.
+struct Recordings<'a> {
+    joiner: Joiner,
+    folder: &'a Path,
+    /// The format and what its files' names end with; `None`: tables.
+    to: Option<(To, &'static str)>,
+    written: usize,
+    /// What the format could not hold, and why.
+    refused: Vec<String>,
+}
+
+impl Recordings<'_> {
+    fn line(&mut self, line: PageLine) -> Result<(), Failure> {
+        if self.to.is_none() {
+            return Ok(());
+        }
+        self.joiner.take(line);
+        self.write()
     }
 
-    fn line(&mut self, line: &PageLine) -> std::io::Result<()> {
-        let fields = line.fields();
-        let reading = &fields["reading"];
-        for value in reading["values"].as_array().into_iter().flatten() {
-            self.value(reading, value)?;
-        }
-        match (&line.samples, reading["recording"].as_object()) {
-            (Some(samples), Some(recording)) => self.samples(recording, samples),
-            _ => Ok(()),
-        }
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.joiner.finish();
+        self.write()
     }
 
-    fn value(&mut self, reading: &Value, value: &Value) -> std::io::Result<()> {
-        let status: Vec<&str> = reading["status"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let amount = value["value"].as_str().or(value["absent"].as_str()).unwrap_or("");
-        let fields = [
-            plain(&reading["received"]),
-            plain(&reading["device"]),
-            plain(&reading["driver"]),
-            plain(&reading["device_time"]),
-            plain(&reading["record"]),
-            plain(&value["name"]),
-            plain(&value["code"]),
-            amount.to_string(),
-            plain(&value["unit"]),
-            status.join(" "),
-            plain(&reading["assignment"]),
-            plain(&reading["key"]),
-        ];
-        self.counts.0 += 1;
-        writeln!(self.readings, "{}", fields.map(|field| quoted(&field)).join(","))
-    }
-
-    /// A recording's integers: a header row with the lead names, a column a lead; `index` shows where samples are missing.
-    fn samples(&mut self, recording: &serde_json::Map<String, Value>, samples: &[i32]) -> std::io::Result<()> {
-        let leads: Vec<String> = recording["leads"].as_array().into_iter().flatten().map(plain).collect();
-        let id = plain(&recording["id"]);
-        if !self.recordings.contains_key(&id) {
-            let mut file = BufWriter::new(File::create(self.folder.join(format!("recording-{id}.csv")))?);
-            writeln!(file, "index,{}", leads.join(","))?;
-            self.recordings.insert(id.clone(), file);
-        }
-        let Some(file) = self.recordings.get_mut(&id) else { return Ok(()) };
-        let first = recording["first"].as_u64().unwrap_or(0);
-        for (index, frame) in (first..).zip(samples.chunks(leads.len().max(1))) {
-            let columns: Vec<String> = frame.iter().map(ToString::to_string).collect();
-            writeln!(file, "{index},{}", columns.join(","))?;
-            self.counts.1 += 1;
+    /// Writes what is whole. One that the format cannot hold does not keep the others from being written.
+    fn write(&mut self) -> Result<(), Failure> {
+        let Some((to, extension)) = self.to else { return Ok(()) };
+        while let Some(Joined { name, driver, recording }) = self.joiner.poll() {
+            let file = self.folder.join(format!("{name}.{extension}"));
+            match recording_file::encoded(to, &recording, &file, &driver) {
+                Ok(files) => {
+                    files.save()?;
+                    self.written += 1;
+                }
+                Err(Failure::Failed(why)) => self.refused.push(format!("{name} of {driver}: {why}")),
+                Err(wrong_use) => return Err(wrong_use),
+            }
         }
         Ok(())
     }
 
-    fn finish(mut self) -> std::io::Result<()> {
-        self.readings.flush()?;
-        self.recordings.values_mut().try_for_each(Write::flush)
+    fn complain(&self) -> Result<(), Failure> {
+        let Some(first) = self.refused.first() else { return Ok(()) };
+        let more = match self.refused.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Err(Failure::Failed(format!("not written: {first}{more}; export again with --format wfdb, which holds them")))
     }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// RFC 4180.
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_string() }
 }

@@ -7,6 +7,7 @@ mod convert;
 mod decode;
 mod export;
 mod listing;
+mod plot;
 mod print;
 mod recording_file;
 

@@ -7,7 +7,7 @@ use kit_protocol::file::wfdb::{self, Packing};
 use kit_protocol::file::{FileError, FileRecording, csv, ecg90a, edf, flac, sampled_data, scp};
 use kit_protocol::reading::Rate;
 
-use super::Failure;
+use super::{Failure, plot};
 
 /// Octets of a file that is read, at most.
 const FILE_OCTETS_MAX: u64 = 512 * 1024 * 1024;
@@ -42,6 +42,8 @@ pub(super) enum To {
     Wfdb,
     /// A FHIR Observation with SampledData.
     Fhir,
+    /// A drawing at 25 mm/s and 10 mm/mV, the first 30 s.
+    Svg,
 }
 
 /// What a file does not say itself.
@@ -124,18 +126,37 @@ fn read_flac(file: &Path, octets: &[u8], stated: Stated) -> Result<FileRecording
 
 /// Writes a recording and says which files it became. `equipment` names the device or driver where the format has a place for it.
 pub(super) fn write(to: To, recording: &FileRecording, file: &Path, equipment: &str) -> Result<Vec<PathBuf>, Failure> {
+    encoded(to, recording, file, equipment)?.save()
+}
+
+/// A recording's files, not yet written, in the order in which they are.
+pub(super) struct Files(Vec<(PathBuf, Vec<u8>)>);
+
+impl Files {
+    /// Writes them and says which they are.
+    pub(super) fn save(self) -> Result<Vec<PathBuf>, Failure> {
+        let save = |(file, octets): (PathBuf, Vec<u8>)| match std::fs::write(&file, octets) {
+            Ok(()) => Ok(file),
+            Err(error) => Err(Failure::Failed(format!("{}: cannot be written: {error}", file.display()))),
+        };
+        self.0.into_iter().map(save).collect()
+    }
+}
+
+/// Encodes a recording. [`Failure::Failed`]: the format cannot hold it.
+pub(super) fn encoded(to: To, recording: &FileRecording, file: &Path, equipment: &str) -> Result<Files, Failure> {
     let octets = match to {
         To::Csv => csv::encode(recording).into_bytes(),
         To::Flac => flac::encode(recording)?,
         To::Edf => edf::encode(recording, equipment)?,
         To::Fhir => sampled_data::encode(recording)?.into_bytes(),
-        To::Wfdb => return write_wfdb(recording, file),
+        To::Svg => plot::drawn(recording)?.into_bytes(),
+        To::Wfdb => return encoded_wfdb(recording, file),
     };
-    save(file, &octets)?;
-    Ok(vec![file.to_path_buf()])
+    Ok(Files(vec![(file.to_path_buf(), octets)]))
 }
 
-fn write_wfdb(recording: &FileRecording, file: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn encoded_wfdb(recording: &FileRecording, file: &Path) -> Result<Files, Failure> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).filter(|stem| {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         file.extension().is_some_and(|extension| extension == "hea") && stem.chars().all(plain)
@@ -144,18 +165,8 @@ fn write_wfdb(recording: &FileRecording, file: &Path) -> Result<Vec<PathBuf>, Fa
         Failure::WrongUse("a WFDB record is named by its header: letters, digits, _ or - and .hea, such as visit-1.hea".into())
     })?;
     let record = wfdb::encode(recording, stem, Packing::Flac)?;
-    let mut written = Vec::new();
-    for (name, octets) in &record.files {
-        let path = file.with_file_name(name);
-        save(&path, octets)?;
-        written.push(path);
-    }
+    let mut files: Vec<_> = record.files.into_iter().map(|(name, octets)| (file.with_file_name(name), octets)).collect();
     // The header last: where it stands, what it names does too.
-    save(file, record.header.as_bytes())?;
-    written.push(file.to_path_buf());
-    Ok(written)
-}
-
-fn save(file: &Path, octets: &[u8]) -> Result<(), Failure> {
-    std::fs::write(file, octets).map_err(|error| Failure::Failed(format!("{}: cannot be written: {error}", file.display())))
+    files.push((file.to_path_buf(), record.header.into_bytes()));
+    Ok(Files(files))
 }

@@ -13,7 +13,9 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Channel, Rate};
 
 /// Seconds that are needed to judge.
-const SECONDS_MIN: f64 = 2.0;
+pub const SECONDS_MIN: usize = 2;
+/// Samples a second that are needed to judge: the mains must be seen.
+const HERTZ_MIN: u32 = 100;
 /// Samples that may be missing, as a share.
 const MISSING_SHARE_MAX: f64 = 0.05;
 /// A lead that stays inside this is flat, uV: two digits of a 5 uV recorder.
@@ -44,6 +46,9 @@ const MUSCLE_MICROVOLTS: f64 = 50.0;
 const QRS_RATIO: f64 = 6.0;
 /// Window over which steepness is summed, s: a QRS complex.
 const QRS_SECONDS: f64 = 0.1;
+/// The steepest tenths of a second of a lead with beats reach this at least, uV² over 10 ms: 1 mV/s, a third of a flat T wave's
+/// slope in a QRS complex of 100 uV.
+const QRS_STEEPNESS: f64 = 100.0;
 /// What is slower than a lead with QRS complexes anywhere can be, uV from lowest to highest.
 const QRS_MICROVOLTS: f64 = 100.0;
 
@@ -110,6 +115,25 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// The cascade: of two stretches the lead is as the earlier rule says; what can be read comes last.
+    const CASCADE: [Self; 11] = [
+        Self::ElectrodeOff,
+        Self::MissingSamples,
+        Self::FlatLine,
+        Self::Saturated,
+        Self::BaselineStep,
+        Self::BaselineWander,
+        Self::MainsNoise,
+        Self::MuscleNoise,
+        Self::NoQrs,
+        Self::TooShort,
+        Self::Acceptable,
+    ];
+
+    fn rank(self) -> usize {
+        Self::CASCADE.iter().position(|finding| *finding == self).unwrap_or(Self::CASCADE.len())
+    }
+
     /// In kebab-case.
     #[must_use]
     pub const fn status(self) -> &'static str {
@@ -160,6 +184,18 @@ impl Quality {
         self.leads.iter().all(|(_, finding)| *finding == Finding::Acceptable)
     }
 
+    /// Of two stretches of one recording: of each lead, and of the electrodes, what was found in either.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        for ((_, finding), (_, others)) in self.leads.iter_mut().zip(other.leads) {
+            *finding = if finding.rank() <= others.rank() { *finding } else { others };
+        }
+        self.electrodes.extend(other.electrodes);
+        self.electrodes.sort();
+        self.electrodes.dedup();
+        self
+    }
+
     /// Statuses of the recording, each once: electrodes first, then what else was found; `acceptable` alone where nothing was.
     #[must_use]
     pub fn statuses(&self) -> Vec<&'static str> {
@@ -177,6 +213,12 @@ impl Quality {
         }
         statuses
     }
+}
+
+/// Whether an ECG of that rate can be judged at all.
+#[must_use]
+pub fn can_judge(rate: Rate) -> bool {
+    rate.samples / rate.seconds.max(1) >= HERTZ_MIN
 }
 
 /// Judges a stretch of an ECG.
@@ -240,7 +282,7 @@ impl Lead {
         if count > 0.0 && missing > count * MISSING_SHARE_MAX {
             return Err(Finding::MissingSamples);
         }
-        if count < hertz * SECONDS_MIN || hertz < 2.0 * MAINS_HZ {
+        if count < hertz * number(SECONDS_MIN) || !can_judge(stretch.rate) {
             return Err(Finding::TooShort);
         }
         let factor = stretch
@@ -312,8 +354,16 @@ impl Lead {
     fn step(&self) -> f64 {
         let (side, gap) = (self.samples(STEP_SECONDS.0), self.samples(STEP_SECONDS.1));
         let windows = self.microvolts.windows(2 * side + gap).step_by(gap.max(1));
-        let difference = |window: &[f64]| (median(window.iter().take(side)) - median(window.iter().skip(side + gap))).abs();
-        windows.map(difference).fold(0.0, f64::max)
+        let mut sorted = Vec::with_capacity(side);
+        let mut level = |part: &[f64]| {
+            sorted.clear();
+            sorted.extend_from_slice(part);
+            middle(&mut sorted)
+        };
+        let mut difference = |window: &[f64]| {
+            (level(window.get(..side).unwrap_or(window)) - level(window.get(side + gap..).unwrap_or(window))).abs()
+        };
+        windows.fold(0.0, |most: f64, window| most.max(difference(window)))
     }
 
     /// Between the means of seconds.
@@ -338,11 +388,11 @@ impl Lead {
         };
         let share = |second: &[f64]| {
             let level = mean(second);
-            let power = mean(&second.iter().map(|value| (value - level).powi(2)).collect::<Vec<_>>());
+            let power = second.iter().map(|value| (value - level).powi(2)).sum::<f64>() / number(second.len().max(1));
             peak(second).powi(2) / 2.0 / power.max(1.0)
         };
         let (peaks, shares): (Vec<f64>, Vec<f64>) = seconds().map(|second| (peak(second), share(second))).unzip();
-        (median(peaks.iter()), median(shares.iter()))
+        (median(peaks), median(shares))
     }
 
     /// Between QRS complexes: the median of tenths of a second of what a mean over a mains period leaves.
@@ -350,9 +400,8 @@ impl Lead {
         let period = self.samples(1.0 / MAINS_HZ);
         let fast: Vec<f64> =
             self.microvolts.windows(period).map(|window| window.get(period / 2).copied().unwrap_or(0.0) - mean(window)).collect();
-        let power = |window: &[f64]| mean(&window.iter().map(|value| value * value).collect::<Vec<_>>());
-        let powers: Vec<f64> = fast.chunks_exact(self.samples(0.1)).map(power).collect();
-        median(powers.iter()).sqrt()
+        let power = |window: &[f64]| window.iter().map(|value| value * value).sum::<f64>() / number(window.len().max(1));
+        median(fast.chunks_exact(self.samples(0.1)).map(power).collect()).sqrt()
     }
 
     /// Steepness comes in beats: its strongest windows stand far above the quiet ones.
@@ -365,7 +414,7 @@ impl Lead {
         powers.sort_by(f64::total_cmp);
         let at = |share: usize| powers.get(powers.len() * share / 100).copied().unwrap_or(0.0);
         let (low, high) = range(&self.microvolts);
-        high - low > QRS_MICROVOLTS && at(95) > QRS_RATIO * at(20).max(1.0)
+        high - low > QRS_MICROVOLTS && at(95) > QRS_STEEPNESS.max(QRS_RATIO * at(20))
     }
 }
 
@@ -377,10 +426,14 @@ fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / number(values.len()) }
 }
 
-fn median<'a>(values: impl Iterator<Item = &'a f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.copied().collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+fn median(mut values: Vec<f64>) -> f64 {
+    middle(&mut values)
+}
+
+/// The median; the values are sorted for it.
+fn middle(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 fn range(values: &[f64]) -> (f64, f64) {

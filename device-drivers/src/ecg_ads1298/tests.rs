@@ -28,10 +28,14 @@ fn sends(octets: Vec<u8>) -> Step {
 }
 
 fn play(steps: impl IntoIterator<Item = Step>) -> Vec<Given> {
+    play_with(Start::default(), steps)
+}
+
+fn play_with(start: Start, steps: impl IntoIterator<Item = Step>) -> Vec<Given> {
     let mut script = vec![Step::Up(vec![Endpoint::SERIAL])];
     script.extend(steps);
     script.push(Step::Down(DownReason::Lost));
-    Conversation::play((DRIVER.session)(Start::default()), &script).unwrap()
+    Conversation::play((DRIVER.session)(start), &script).unwrap()
 }
 
 fn story(given: &[Given]) -> Vec<String> {
@@ -53,7 +57,8 @@ fn story(given: &[Given]) -> Vec<String> {
                 line
             }
             Ok((_, Output::End { recording })) => format!("end {recording}"),
-            Ok((_, other @ (Output::Measured(_) | Output::DeviceClock { .. } | Output::Memory { .. }))) => format!("{other:?}"),
+            Ok((_, Output::Measured(measured))) => format!("found {}", measured.status.join(",")),
+            Ok((_, other @ (Output::DeviceClock { .. } | Output::Memory { .. }))) => format!("{other:?}"),
             Err(DriverError::SamplesLost { recording, first, count }) => format!("{recording}: lost {first}+{count}"),
             Err(DriverError::Resynchronised { skipped }) => format!("skipped {skipped}"),
             Err(other) => format!("{other}"),
@@ -334,4 +339,21 @@ fn a_header_that_differs_from_the_remembered_one_begins_another_recording() {
     let story = story(&later(&memory, Duration::from_secs(2), 2_000, &other));
     assert_eq!(story[4], "end 1");
     assert!(story[5].starts_with("begin 2"), "{story:?}");
+}
+
+#[test]
+fn a_recording_of_a_set_time_ends_by_itself_and_the_next_one_begins_with_the_device() {
+    let start = || Start { recording_time: Some(Duration::from_secs(1)), ..Start::default() };
+    let given =
+        play_with(start(), [sends(header().encode()), sends(frames(7..2_000)), sends(header().encode()), sends(frames(0..900))]);
+    let expected = [EIGHT, "1: 0+250 @7", "1: 250+250 @257", "end 1", "begin 2 I,II,V1,V2,V3,V4,V5,V6 500"];
+    assert_eq!(story(&given)[..5], expected);
+    assert_eq!(story(&given)[5..], ["2: 0+250 @0", "2: 250+250 @250", "end 2"]);
+    let fixed = |(_, output): &Given| !matches!(output, Ok((_, Output::Begin { head, .. })) if head.continuous);
+    assert!(given.iter().all(fixed));
+    assert_samples_are_the_counters(&given);
+    // A hole behind its end is none, one in it is.
+    let holes = [sends(header().encode()), sends(frames(0..100)), sends(frames(200..800)), sends(frames(900..1_000))];
+    let expected = [EIGHT, "1: 0+100 @0", "1: lost 100+100", "1: 200+250 @200", "1: 450+50 @450", "end 1"];
+    assert_eq!(story(&play_with(start(), holes)), expected);
 }

@@ -45,6 +45,7 @@ fn story(given: &[Given]) -> Vec<String> {
             }
             Ok((_, Output::Samples { block, .. })) => format!("{}+{} off {:b}", block.first, block.samples.len(), block.lead_off),
             Ok((_, Output::End { .. })) => "end".into(),
+            Ok((_, Output::Measured(measured))) => format!("found {}", measured.status.join(",")),
             Ok((_, other)) => format!("{other:?}"),
             Err(error) => error.to_string(),
         })
@@ -92,6 +93,29 @@ fn an_scp_ecg_is_told_by_its_content() {
     let given = play(&[&file]);
     assert_eq!(story(&given), ["begin II,III 500/1 2020-11-24T07:19:13", "0+80 off 0", "end"]);
     assert!(samples(&given).into_iter().map(Some).eq(recording.samples));
+}
+
+#[test]
+fn an_edf_is_told_by_its_content_and_keeps_its_holes() {
+    let channels = ecg90a::channels().into_iter().take(2).collect();
+    let rate = Rate { samples: 250, seconds: 1 };
+    let mut samples = ramp(1_000)[..2 * 1_000].to_vec();
+    samples[2 * 300..2 * 310].fill(None);
+    samples[2 * 700] = None;
+    let recording = FileRecording { rate, channels, samples, ..recorded(Vec::new()) };
+    let file = edf::encode(&recording, "recorder").unwrap();
+    let given = play(&[&file[..20], &file[20..]]);
+    let told = story(&given);
+    assert_eq!((told[0].as_str(), told.last().unwrap().as_str()), ("begin II,III 250/1 2020-11-24T07:19:13", "end"));
+    assert!(told.contains(&"250+100 off 0".into()) && told.contains(&"310+250 off 0".into()), "{told:?}");
+    assert!(told.contains(&"700+2 off 1".into()), "{told:?}");
+    let there = recording.samples.iter().flatten().count();
+    assert_eq!(samples_of(&given), there + 1, "one that is missing beside one that is not is marked");
+    assert_eq!(story(&play(&[&file[..file.len() - 1]])), ["undecodable ECG file: truncated at data records"]);
+}
+
+fn samples_of(given: &[Given]) -> usize {
+    samples(given).len()
 }
 
 #[test]

@@ -54,6 +54,12 @@ const BEFORE_DURATION: u8 = 0x15;
 const TIME_PLACES: u32 = 7;
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 
+/// Whether a file begins so: version 0 in eight characters.
+#[must_use]
+pub fn begins(octets: &[u8]) -> bool {
+    octets.starts_with(b"0       ")
+}
+
 /// Decodes an EDF, EDF+C or EDF+D file.
 ///
 /// Shape: module documentation. ECG signals are taken where there are any, else those of our code table; others, and

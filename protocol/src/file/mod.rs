@@ -9,6 +9,7 @@ pub mod flac;
 pub mod lepu_er3;
 pub mod sampled_data;
 pub mod scp;
+pub mod svg;
 #[cfg(feature = "flac")]
 pub mod wfdb;
 
@@ -74,6 +75,9 @@ pub enum EncodeError {
         /// The format's.
         most: usize,
     },
+    /// Nothing to draw.
+    #[error("no lead is a voltage: only those can be drawn at 10 mm/mV")]
+    NoVoltage,
     /// The rate cannot be written in the format's fields.
     #[error("the rate of {} samples in {} s cannot be written in this format; use CSV", rate.samples, rate.seconds)]
     Rate {
