@@ -82,9 +82,14 @@ impl Outputs {
         Token(self.tokens)
     }
 
+    /// Whether one measurement more may wait.
+    pub(crate) fn room_for_measurement(&self) -> bool {
+        self.measurements_waiting < MEASUREMENTS_WAITING_MAX
+    }
+
     /// Takes in a measurement and gives the token it will be answered by.
     pub(crate) fn measured(&mut self, measured: Measured) -> Result<Token, Full> {
-        if self.measurements_waiting >= MEASUREMENTS_WAITING_MAX {
+        if !self.room_for_measurement() {
             return Err(Full);
         }
         let weight = Weight { measurements: 1, ..Weight::default() };

@@ -1,44 +1,49 @@
-//! Nonin oximeters on a serial line (OEM III, Xpod, iPod), data format 2.
+//! Nonin oximeters: the serial modules and handhelds (OEM III, Xpod, iPod, WristOx, 9560) and the 3230 over Bluetooth.
 //!
-//! Port: 9600 baud, 8 data bits, no parity; the device sends unasked, 75 frames a second. Source: Nonin 6470-000-01 and
-//! [`nonin_df2`]. Gives one reading of SpO2 and pulse rate every 10 s (averages of 4 beats, as the device states them) and
-//! the pulse waveform as a continuous recording.
+//! Port: 9600 baud, 8 data bits, no parity. Source: Nonin 6470-000-01 and [`nonin_df2`]. In formats 2 and 7 the device sends
+//! unasked, 75 frames a second: a reading of SpO2 and pulse rate every 10 s (averages of 4 beats, as the device states them)
+//! and the pulse waveform, of 8 or of 16 bits, as a continuous recording. Which of the two it is, [`telling`] finds out.
 //! A hole jumps the recording by the frames that are known missing; where nobody can tell how many, the recording ends and
 //! another begins. Readings come only out of packets that arrived whole.
 //! Format 8 (4 octets a second) and format 13 (spot checks with their time, 9560 and 3230) are told from it by themselves: see
 //! [`spot`]. A spot check out of the device's memory is a stored reading. Where the configuration names such a model, format 13
 //! is selected, and the clock is set if that is allowed.
+//! Over Bluetooth the device notifies its numbers once a second ([`nonin_3230`]); nothing is written to it.
 //!
 //! [`nonin_df2`]: kit_protocol::serial::nonin_df2
+//! [`nonin_3230`]: kit_protocol::serial::nonin_3230
 
 mod placing;
 mod spot;
+mod telling;
 
-use std::time::Duration;
+use std::collections::VecDeque;
 
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Block, Channel, Kind, Measured, Memory, Quantity, Rate, RecordingHead, Special, Status, Value};
-use kit_protocol::serial::nonin_df2::{FRAMES_PER_SECOND, Found, FrameStatus, Framer, Packet, Perfusion};
+use kit_protocol::reading::{Measured, Rate, Status};
+use kit_protocol::serial::nonin_3230;
+use kit_protocol::serial::nonin_df2::{FRAMES_PER_SECOND, FrameStatus, Packet, Perfusion};
+use uuid::{Uuid, uuid};
 
 use self::placing::{Placed, Placer};
-use self::spot::{Format, Spot};
-use crate::driver::{
-    Allowed, By, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Output, Pairing, PortSettings, Security, Session,
-    Start, Token,
-};
-use crate::outputs::Outputs;
-use crate::wave::{self, Flags, Wave};
+use self::spot::Spot;
+use self::telling::{Heard, Telling, Wide};
+use crate::driver::{Allowed, Driver, DriverError, Effect, Endpoint, Link, Pairing, PortSettings, Security, Start, Token};
+use crate::streaming::{Io, Oximetry, Streaming, Talk};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {
     name: "oximeter-nonin",
-    version: "1",
-    links: &[Link::Serial(PortSettings { baud: 9600, even_parity: false })],
-    protocol: "Nonin data formats 2, 8 and 13",
-    gives: "SpO2, pulse, pleth",
-    parameters: &[Mdc::SPO2, Mdc::PULSE_RATE, Mdc::PLETH],
+    version: "2",
+    links: &[
+        Link::Serial(PortSettings { baud: 9600, even_parity: false }),
+        Link::Ble { advertises: &[SERVICE], names: &[], listens: &[NOTIFIES] },
+    ],
+    protocol: "Nonin data formats 2, 7, 8 and 13; Nonin Oximetry Service",
+    gives: "SpO2, pulse, perfusion index, pleth",
+    parameters: &[Mdc::SPO2, Mdc::PULSE_RATE, Mdc::PERFUSION_INDEX, Mdc::PLETH],
     security: Security::None,
     pairing: Pairing::None,
     memory: true,
@@ -47,298 +52,159 @@ pub const DRIVER: Driver = Driver {
         Allowed { name: "set-time", effect: Effect::SetClock, to: Endpoint::SERIAL, at: 0, octets: &[0x02, 0x72, 0x06] },
     ],
     quirks: &[],
-    session: |start| Box::new(Oximeter::new(start)),
+    session: |start| Box::new(session(&start)),
 };
 
-/// Octets that the device sends in a second.
-pub(crate) const OCTETS_PER_SECOND: u64 = 5 * FRAMES_PER_SECOND as u64;
-/// One reading every so long, where the configuration does not say.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// Signal in one block.
-const BLOCK: Duration = Duration::from_secs(1);
-/// A line that is quiet for so long: what is gathered is handed over.
-const QUIET: Duration = Duration::from_secs(1);
-/// Octets without a frame that prove that it is no data format 2: 10 s of a line at 9600 baud.
-const STRANGE_OCTETS_MAX: u64 = 9_600;
-const RATE: Rate = Rate { samples: FRAMES_PER_SECOND, seconds: 1 };
+const SERVICE: Uuid = uuid!("46a970e0-0d5f-11e2-8b5e-0002a5d5c51b");
+const NOTIFIES: Endpoint = Endpoint { service: SERVICE, characteristic: CONTINUOUS_OXIMETRY };
+/// The Nonin Continuous Oximetry Characteristic.
+pub(crate) const CONTINUOUS_OXIMETRY: Uuid = uuid!("0aad7ea0-0d60-11e2-8e3c-0002a5d5c51b");
 
-/// ```text
-/// Waiting ──Up──▶ Listening ──frame──▶ Streaming
-///    any ──Down──▶ Ended        └─ no frame in 9,600 octets: NotThisDevice ──▶ Ended
-/// ```
-#[derive(Debug)]
-enum Stage {
-    /// Not up yet.
-    Waiting,
-    /// Up, and no frame came yet; so many octets did.
-    Listening { octets: u64 },
-    /// Frames come; the last at this moment.
-    Streaming { last: Moment },
-    /// The link is down, or the device is another.
-    Ended,
+/// Octets that a device sends in a second.
+pub(crate) const OCTETS_PER_SECOND: u64 = 5 * FRAMES_PER_SECOND as u64;
+const RATE: Rate = Rate { samples: FRAMES_PER_SECOND, seconds: 1 };
+/// Spot checks that wait for room, at most: fifty memories of a 9560, which holds 20.
+const CHECKS_WAITING_MAX: usize = 1_000;
+
+fn session(start: &Start) -> Streaming<Nonin> {
+    let nonin = Nonin { telling: Telling::default(), placer: Placer::default(), spot: Spot::new(start), checks: VecDeque::new() };
+    Streaming::new(nonin, start)
 }
 
-struct Oximeter {
-    stage: Stage,
-    framer: Framer,
+struct Nonin {
+    telling: Telling,
     placer: Placer,
     spot: Spot,
-    /// Octets that belong to no frame of format 2, while nobody knows whether they should.
-    unclaimed: u64,
-    outputs: Outputs,
-    interval: Duration,
-    /// No reading before this.
-    next_reading: Option<Moment>,
-    recording: Option<Recording>,
-    recordings: u32,
-    close: bool,
+    /// Spot checks for which there was no room yet.
+    checks: VecDeque<Measured>,
 }
 
-struct Recording {
-    number: u32,
-    /// The next frame's place in the recording.
-    next: u64,
-    wave: Wave,
-}
+impl Talk for Nonin {
+    const LISTENS: &'static [(Endpoint, Option<Endpoint>)] = &[(Endpoint::SERIAL, Some(Endpoint::SERIAL)), (NOTIFIES, None)];
+    const WHAT: &'static str = "no frame of data format 2, 7, 8 or 13 on this line";
 
-impl Session for Oximeter {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        match (&self.stage, event) {
-            (Stage::Waiting, Event::Up { .. }) => {
-                self.stage = Stage::Listening { octets: 0 };
-                self.spot.up(now, &mut self.outputs);
-            }
-            (Stage::Listening { octets }, Event::Received { octets: received, by: By::Serial | By::File, .. }) => {
-                let octets = octets + u64::try_from(received.len()).unwrap_or(u64::MAX);
-                self.stage = if self.received(now, received) {
-                    Stage::Streaming { last: now }
-                } else if octets <= STRANGE_OCTETS_MAX {
-                    Stage::Listening { octets }
-                } else {
-                    self.outputs.error(DriverError::NotThisDevice("no frame of data format 2, 8 or 13 on this line".into()));
-                    self.close = true;
-                    Stage::Ended
-                };
-            }
-            (Stage::Streaming { last }, Event::Received { octets, by: By::Serial | By::File, .. }) => {
-                let last = *last;
-                let last = if self.received(now, octets) { now } else { last };
-                self.stage = Stage::Streaming { last };
-            }
-            (Stage::Listening { .. } | Stage::Streaming { .. }, Event::Down { .. }) => {
-                self.finish(now);
-                self.stage = Stage::Ended;
-            }
-            (Stage::Waiting, Event::Down { .. }) => self.stage = Stage::Ended,
-            (_, Event::Stored { reading } | Event::Refused { reading }) => self.outputs.answered(reading),
-            _ => {}
+    fn up(&mut self, now: Moment, from: Endpoint, io: &mut Io) {
+        if from == Endpoint::SERIAL {
+            self.spot.up(now, io);
         }
     }
 
-    fn handle_timeout(&mut self, now: Moment) {
-        if self.poll_timeout().is_some_and(|at| at <= now) {
-            self.hand_over_gathered();
-            self.outputs.tell_skipped(now, false);
+    fn received(&mut self, now: Moment, octets: &[u8], io: &mut Io) -> bool {
+        if io.listens_to(NOTIFIES) {
+            return notified(now, octets, io);
         }
-    }
-
-    fn poll_command(&mut self) -> Option<Command> {
-        self.spot.poll_command().or_else(|| std::mem::take(&mut self.close).then_some(Command::Close))
-    }
-
-    fn poll_output(&mut self) -> Option<Result<(Token, Output), DriverError>> {
-        self.outputs.poll()
-    }
-
-    fn poll_timeout(&self) -> Option<Moment> {
-        let gathered = self.recording.as_ref().is_some_and(|recording| recording.wave.gathers());
-        match self.stage {
-            Stage::Streaming { last } if gathered => Some(last + QUIET),
-            _ => None,
-        }
-    }
-}
-
-impl Oximeter {
-    fn new(start: Start) -> Self {
-        Self {
-            stage: Stage::Waiting,
-            framer: Framer::default(),
-            placer: Placer::default(),
-            spot: Spot::new(&start),
-            unclaimed: 0,
-            outputs: Outputs::default(),
-            interval: start.stream_interval.unwrap_or(INTERVAL),
-            next_reading: None,
-            recording: None,
-            recordings: 0,
-            close: false,
-        }
-    }
-
-    /// Takes in octets; true if a frame was among them.
-    fn received(&mut self, now: Moment, octets: &[u8]) -> bool {
-        if self.spot.format() != Some(Format::Two) {
-            let spot = self.spot.received(now, octets, &mut self.outputs);
+        if !self.telling.known() {
+            let any = self.spot.received(now, octets, &mut io.outputs);
             if self.spot.format().is_some() {
-                self.spot_checks(now);
-                return spot;
+                self.spot_checks(now, io);
+                return any;
             }
         }
-        let mut found = Vec::new();
-        self.framer.push(octets, |f| found.push(f));
-        self.found(now, &found)
+        let mut heard = Vec::new();
+        self.telling.push(now, octets, &mut |h| heard.push(h));
+        self.heard(now, heard, io);
+        self.telling.known()
+    }
+
+    fn finish(&mut self, now: Moment, io: &mut Io) {
+        if !self.telling.known() {
+            self.spot.finish();
+            self.spot_checks(now, io);
+        }
+        if self.spot.format().is_none() {
+            let mut heard = Vec::new();
+            self.telling.finish(now, &mut |h| heard.push(h));
+            self.heard(now, heard, io);
+            let mut placed = Vec::new();
+            self.placer.finish(&mut |p| placed.push(p));
+            placed.into_iter().for_each(|placed| place(now, placed, io));
+        }
+    }
+
+    fn answered(&mut self, _now: Moment, _reading: Token, _stored: bool, io: &mut Io) {
+        self.hand_over_checks(io);
+    }
+}
+
+impl Nonin {
+    fn heard(&mut self, now: Moment, heard: Vec<Heard>, io: &mut Io) {
+        for heard in heard {
+            let mut placed = Vec::new();
+            match heard {
+                Heard::Frame(at, Wide { frame, pleth }) => self.placer.frame(frame, pleth, at, &mut |p| placed.push((at, p))),
+                Heard::Skipped(at, octets) => {
+                    self.placer.skipped(octets);
+                    io.outputs.skipped(at, octets);
+                }
+                // Before the first frame nobody knows whether they should have been one.
+                Heard::Unclaimed(octets) => io.outputs.skipped(now, octets),
+            }
+            placed.into_iter().for_each(|(at, placed)| place(at, placed, io));
+        }
     }
 
     /// Readings of the formats that have no waveform.
-    fn spot_checks(&mut self, now: Moment) {
+    fn spot_checks(&mut self, now: Moment, io: &mut Io) {
         while let Some(found) = self.spot.poll() {
             match found {
-                spot::Found::Numbers(measured) => self.numbers(now, measured),
-                // Where nothing more can be taken in, the device keeps it: it will be asked for again.
-                spot::Found::Check(measured) => {
-                    if self.outputs.measured(measured).is_err() {
-                        self.outputs.error(DriverError::Protocol("measurements come faster than they can be stored".into()));
-                        self.close = true;
-                        self.stage = Stage::Ended;
-                    }
+                spot::Found::Numbers(numbers, octets) => io.numbers(now, &numbers, || octets),
+                spot::Found::Check(_) if self.checks.len() >= CHECKS_WAITING_MAX => {
+                    // The device keeps what it could not send: it is asked again.
+                    io.broken_protocol("spot checks come faster than they can be stored");
                 }
-                spot::Found::Skipped(skipped) => self.outputs.skipped(now, skipped),
-                spot::Found::Refused(error) => self.outputs.error(error),
+                spot::Found::Check(measured) => self.checks.push_back(measured),
+                spot::Found::Skipped(skipped) => io.outputs.skipped(now, skipped),
+                spot::Found::Refused(error) => io.outputs.error(error),
             }
         }
+        self.hand_over_checks(io);
     }
 
-    fn found(&mut self, now: Moment, found: &[Found]) -> bool {
-        let any = found.iter().any(|found| matches!(found, Found::Frame(_)));
-        if any && self.spot.format().is_none() {
-            self.spot.is_two();
-            let unclaimed = std::mem::take(&mut self.unclaimed);
-            if unclaimed > 0 {
-                self.outputs.skipped(now, unclaimed);
+    fn hand_over_checks(&mut self, io: &mut Io) {
+        while io.outputs.room_for_measurement()
+            && let Some(check) = self.checks.pop_front()
+        {
+            // There is room.
+            let _token = io.outputs.measured(check);
+        }
+    }
+}
+
+fn place(now: Moment, placed: Placed, io: &mut Io) {
+    match placed {
+        Placed::Packet(packet) => {
+            io.numbers(now, &oximetry(&packet), || packet.to_octets());
+            io.outputs.tell_skipped(now, false);
+        }
+        Placed::Frames(frames) => {
+            for held in frames {
+                io.sample(held.at, RATE, held.pleth.into(), held.frame.status.0 & UNUSABLE != 0);
             }
         }
-        for found in found {
-            if self.spot.format().is_none()
-                && let Found::Skipped(skipped) = found
-            {
-                self.unclaimed += skipped;
-                continue;
-            }
-            let mut placed = Vec::new();
-            self.placer.take(now, *found, &mut |p| placed.push(p));
-            placed.into_iter().for_each(|placed| self.placed(now, placed));
-            if let Found::Skipped(skipped) = found {
-                self.outputs.skipped(now, *skipped);
-            }
-        }
-        any
+        Placed::Lost(count) => io.lost(count),
+        Placed::Broken => io.broken(),
     }
+}
 
-    fn finish(&mut self, now: Moment) {
-        if self.spot.format() != Some(Format::Two) {
-            self.spot.finish(now);
-            self.spot_checks(now);
+/// A value of the 3230.
+fn notified(now: Moment, octets: &[u8], io: &mut Io) -> bool {
+    match nonin_3230::Oximetry::decode(octets) {
+        Ok(said) => {
+            let index = Some(said.pulse_amplitude_index).filter(|index| *index != 0);
+            let numbers = Oximetry {
+                spo2: said.spo2,
+                pulse_rate: said.pulse_rate,
+                perfusion_index: Some(index.map(|index| Decimal::new(index.into(), -2))),
+                status: said.terms().collect(),
+                ..Oximetry::default()
+            };
+            io.numbers(now, &numbers, || said.encode().to_vec());
+            true
         }
-        let mut found = Vec::new();
-        self.framer.finish(|f| found.push(f));
-        self.found(now, &found);
-        let mut placed = Vec::new();
-        self.placer.finish(&mut |p| placed.push(p));
-        placed.into_iter().for_each(|placed| self.placed(now, placed));
-        self.end_recording();
-        if self.spot.format().is_none() {
-            self.outputs.skipped(now, self.unclaimed);
-        }
-        self.outputs.tell_skipped(now, true);
-    }
-
-    fn placed(&mut self, now: Moment, placed: Placed) {
-        match placed {
-            Placed::Packet(packet) => {
-                self.packet(now, &packet);
-                self.outputs.tell_skipped(now, false);
-            }
-            Placed::Frames(frames) => {
-                let mut recording = self.recording.take().unwrap_or_else(|| self.begin_recording());
-                for held in frames {
-                    let flags = Flags { artifact: held.frame.status.0 & UNUSABLE != 0, ..Flags::default() };
-                    let sample = std::iter::once(i32::from(held.frame.pleth));
-                    let block = recording.wave.push(sample, recording.next, None, held.at, flags);
-                    recording.next += 1;
-                    block.into_iter().for_each(|block| self.hand_over(recording.number, block));
-                }
-                self.recording = Some(recording);
-            }
-            Placed::Lost(count) => {
-                self.hand_over_gathered();
-                if let Some(recording) = &mut self.recording {
-                    self.outputs.error(DriverError::SamplesLost { recording: recording.number, first: recording.next, count });
-                    recording.next += count;
-                }
-            }
-            Placed::Broken => {
-                self.hand_over_gathered();
-                if let Some(recording) = &self.recording {
-                    // How many is not known: the span in time is what is missed.
-                    self.outputs.error(DriverError::SamplesLost { recording: recording.number, first: recording.next, count: 0 });
-                }
-                self.end_recording();
-            }
-        }
-    }
-
-    fn begin_recording(&mut self) -> Recording {
-        self.recordings += 1;
-        let number = self.recordings;
-        let channel = Channel { code: Mdc::PLETH, scale: Decimal::whole(1), unit: "1", filter: String::new() };
-        self.outputs.begin(
-            number,
-            RecordingHead {
-                kind: Kind::Pleth,
-                channels: vec![channel],
-                rate: RATE,
-                continuous: true,
-                device_time: None,
-                memory: Memory::Live,
-            },
-        );
-        Recording { number, next: 0, wave: Wave::new(1, RATE, BLOCK) }
-    }
-
-    fn end_recording(&mut self) {
-        self.hand_over_gathered();
-        if let Some(recording) = self.recording.take() {
-            self.outputs.end(recording.number);
-        }
-    }
-
-    fn hand_over_gathered(&mut self) {
-        let gathered = self.recording.as_mut().and_then(|recording| Some((recording.number, recording.wave.cut()?)));
-        if let Some((number, block)) = gathered {
-            self.hand_over(number, block);
-        }
-    }
-
-    fn hand_over(&mut self, recording: u32, block: Block) {
-        let span = wave::span(u64::try_from(block.samples.len()).unwrap_or(u64::MAX), RATE);
-        self.outputs.samples(recording, block, 1, span);
-    }
-
-    /// One reading every interval, out of the first whole packet that has a value.
-    fn packet(&mut self, now: Moment, packet: &Packet) {
-        if packet.spo2.is_some() || packet.heart_rate.is_some() {
-            self.numbers(now, measured(now, packet));
-        }
-    }
-
-    fn numbers(&mut self, now: Moment, measured: Measured) {
-        if self.next_reading.is_some_and(|next| now < next) {
-            return;
-        }
-        // Where nothing more can be taken in, the value is not taken: the next one comes with the next packet.
-        if self.outputs.measured(measured).is_ok() {
-            self.next_reading = Some(now + self.interval);
+        Err(error) => {
+            let (reason, octets) = (error.to_string(), octets.to_vec());
+            io.outputs.error(DriverError::Undecodable { what: "Nonin oximetry", reason, octets });
+            false
         }
     }
 }
@@ -347,21 +213,8 @@ impl Oximeter {
 const UNUSABLE: u8 =
     FrameStatus::SENSOR_DISCONNECT | FrameStatus::ARTIFACT | FrameStatus::OUT_OF_TRACK | FrameStatus::SENSOR_ALARM;
 
-fn measured(now: Moment, packet: &Packet) -> Measured {
-    let value = |code, number: Option<i64>, unit| Value {
-        code,
-        quantity: number.map_or(Quantity::Special(Special::NotAvailable), |number| Quantity::Number(Decimal::whole(number))),
-        unit,
-    };
-    Measured {
-        values: vec![
-            value(Mdc::SPO2, packet.spo2.map(i64::from), "%"),
-            value(Mdc::PULSE_RATE, packet.heart_rate.map(i64::from), "/min"),
-        ],
-        status: status(packet),
-        octets: packet.to_octets(),
-        ..Measured::new(Kind::PulseOximetry, now)
-    }
+fn oximetry(packet: &Packet) -> Oximetry {
+    Oximetry { spo2: packet.spo2, pulse_rate: packet.heart_rate, status: status(packet), ..Oximetry::default() }
 }
 
 /// What the frames of a packet say, each once.

@@ -20,6 +20,8 @@ use crate::wave::Flags;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A subscription is answered within this: the time of an ATT transaction.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// After so long without a sample, what is gathered is handed over.
+const GATHERED_MAX: Duration = Duration::from_secs(1);
 /// After so long without a sample the recording is over: nobody can tell what a device did meanwhile.
 const QUIET: Duration = Duration::from_secs(3);
 /// Octets without a frame that prove that it is another device.
@@ -168,7 +170,16 @@ impl Io {
     }
 
     fn quiet_at(&self) -> Option<Moment> {
-        self.pleth.as_ref().map(|pleth| pleth.last + QUIET)
+        self.pleth.as_ref().map(|pleth| pleth.last + if pleth.track.gathers() { GATHERED_MAX } else { QUIET })
+    }
+
+    /// No sample came for some time.
+    fn quiet(&mut self, now: Moment) {
+        match &mut self.pleth {
+            Some(pleth) if now.since(pleth.last) < QUIET => pleth.track.hand_over_gathered(&mut self.outputs),
+            _ => self.end_pleth(),
+        }
+        self.outputs.tell_skipped(now, false);
     }
 }
 
@@ -362,8 +373,7 @@ impl<T: Talk> Session for Streaming<T> {
             self.io.broken_protocol("the subscription was not answered");
         }
         if self.io.quiet_at().is_some_and(|at| at <= now) {
-            self.io.end_pleth();
-            self.io.outputs.tell_skipped(now, false);
+            self.io.quiet(now);
         }
         let listens = matches!(self.stage, Stage::Listening { .. } | Stage::Streaming { .. });
         if listens && self.talk.wakes().is_some_and(|at| at <= now) {

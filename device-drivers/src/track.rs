@@ -103,7 +103,13 @@ impl Track {
         self.under_way.is_some()
     }
 
-    fn hand_over_gathered(&mut self, outputs: &mut Outputs) {
+    /// Whether samples wait for their block.
+    pub(crate) fn gathers(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|under_way| under_way.wave.gathers())
+    }
+
+    /// Hands over the samples that wait for their block.
+    pub(crate) fn hand_over_gathered(&mut self, outputs: &mut Outputs) {
         let gathered = self.under_way.as_mut().and_then(|under_way| Some((under_way.number, under_way.wave.cut()?)));
         if let Some((number, block)) = gathered {
             self.hand_over(outputs, number, block);

@@ -4,6 +4,7 @@ mod glucose;
 mod health_sensor;
 mod vitals;
 
+use kit_protocol::decimal::Decimal;
 use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::gatt::plx_continuous::{PlxContinuousMeasurement, Spo2PulseRate};
 use kit_protocol::gatt::plx_features::{PlxFeatures, SupportedFeatures};
@@ -15,10 +16,12 @@ use kit_protocol::mder::Number;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reader::DecodeError;
 use kit_protocol::reading::{Status, Value as ReadingValue};
+use kit_protocol::serial::nonin_3230;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::driver::bluetooth;
+use crate::oximeter_nonin;
 
 type Decoder = fn(&[u8]) -> Result<Value, DecodeError>;
 
@@ -65,19 +68,38 @@ const DECODERS: &[(u16, Decoder)] = &[
     (0x2bf4, health_sensor::control_point),
 ];
 
+/// Makers' own characteristics that are decoded by themselves.
+const OF_MAKERS: &[(Uuid, Decoder)] =
+    &[(oximeter_nonin::CONTINUOUS_OXIMETRY, |octets| nonin_3230::Oximetry::decode(octets).map(|m| nonin_oximetry(&m)))];
+
 /// The decoder of a characteristic; `None` where the project has none.
 pub(super) fn decoder(characteristic: Uuid) -> Option<Decoder> {
+    if let Some((_, decoder)) = OF_MAKERS.iter().find(|(uuid, _)| *uuid == characteristic) {
+        return Some(*decoder);
+    }
     DECODERS.iter().find(|(number, _)| bluetooth(*number) == characteristic).map(|(_, decoder)| *decoder)
 }
 
 /// Every characteristic that is decoded by itself.
 pub(super) fn all() -> impl Iterator<Item = Uuid> {
-    DECODERS.iter().map(|(number, _)| bluetooth(*number))
+    DECODERS.iter().map(|(number, _)| bluetooth(*number)).chain(OF_MAKERS.iter().map(|(uuid, _)| *uuid))
 }
 
 /// The numbers of all that are decoded, for the message of wrong use.
 pub(super) fn known() -> String {
-    DECODERS.iter().map(|(number, _)| format!("{number:04x}")).collect::<Vec<_>>().join(", ")
+    let of_makers = OF_MAKERS.iter().map(|(uuid, _)| uuid.to_string());
+    DECODERS.iter().map(|(number, _)| format!("{number:04x}")).chain(of_makers).collect::<Vec<_>>().join(", ")
+}
+
+fn nonin_oximetry(m: &nonin_3230::Oximetry) -> Value {
+    json!({
+        "spo2": m.spo2,
+        "pulse_rate": m.pulse_rate,
+        "pulse_amplitude_index": Decimal::new(m.pulse_amplitude_index.into(), -2).to_string(),
+        "counter": m.counter,
+        "battery_voltage": Decimal::new(m.battery.into(), -1).to_string(),
+        "status": m.terms().collect::<Vec<_>>(),
+    })
 }
 
 fn spot_check(m: &PlxSpotCheckMeasurement) -> Value {

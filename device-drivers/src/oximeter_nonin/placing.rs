@@ -6,12 +6,14 @@
 //! the stream is broken there: a new recording begins.
 
 use kit_protocol::moment::Moment;
-use kit_protocol::serial::nonin_df2::{FRAMES_PER_PACKET, FRAMES_PER_SECOND, Found, Frame, Packet};
+use kit_protocol::serial::nonin_df2::{FRAMES_PER_PACKET, FRAMES_PER_SECOND, Frame, Packet};
 
 /// A frame with the moment it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) frame: Frame,
+    /// The whole waveform, of which the frame may have the high octet only.
+    pub(super) pleth: u16,
     pub(super) at: Moment,
 }
 
@@ -55,12 +57,9 @@ struct Piece {
 }
 
 impl Placer {
-    /// Takes in what the framer found.
-    pub(super) fn take(&mut self, at: Moment, found: Found, out: &mut impl FnMut(Placed)) {
-        match found {
-            Found::Skipped(skipped) => self.pieces.push(Piece { skipped, frames: Vec::new() }),
-            Found::Frame(frame) => self.frame(Held { frame, at }, out),
-        }
+    /// Octets of no frame came.
+    pub(super) fn skipped(&mut self, skipped: u64) {
+        self.pieces.push(Piece { skipped, frames: Vec::new() });
     }
 
     /// The stream ended: places what still has a known place.
@@ -72,7 +71,9 @@ impl Placer {
         }
     }
 
-    fn frame(&mut self, held: Held, out: &mut impl FnMut(Placed)) {
+    /// A frame came, with this waveform.
+    pub(super) fn frame(&mut self, frame: Frame, pleth: u16, at: Moment, out: &mut impl FnMut(Placed)) {
+        let held = Held { frame, pleth, at };
         if held.frame.status.sync() {
             self.close(held.at, out);
             self.aligned = true;
@@ -188,7 +189,7 @@ fn frames_in(from: Moment, to: Moment) -> u64 {
 mod tests {
     use std::time::Duration;
 
-    use kit_protocol::serial::nonin_df2::{FrameStatus, Framer};
+    use kit_protocol::serial::nonin_df2::{Found, FrameStatus, Framer};
 
     use super::*;
 
@@ -200,6 +201,13 @@ mod tests {
         Frame { status: FrameStatus(0x80 | sync), pleth: number.to_le_bytes()[0], float: 0 }
     }
 
+    fn take(placer: &mut Placer, at: Moment, found: Found, out: &mut impl FnMut(Placed)) {
+        match found {
+            Found::Frame(frame) => placer.frame(frame, frame.pleth.into(), at, out),
+            Found::Skipped(octets) => placer.skipped(octets),
+        }
+    }
+
     /// What happens to the octets of a frame: `None` where it is lost altogether.
     type Fault = Box<dyn Fn(u64, Vec<u8>) -> Option<Vec<u8>>>;
 
@@ -209,10 +217,10 @@ mod tests {
             let at =
                 Moment::ZERO + FRAME_TIME * u32::try_from(number).unwrap() + if number >= 110 { stall } else { Duration::ZERO };
             if let Some(octets) = fault(number, frame(number).encode().to_vec()) {
-                framer.push(&octets, |found| placer.take(at, found, &mut |p| placed.push(p)));
+                framer.push(&octets, |found| take(&mut placer, at, found, &mut |p| placed.push(p)));
             }
         }
-        framer.finish(|found| placer.take(Moment::ZERO, found, &mut |p| placed.push(p)));
+        framer.finish(|found| take(&mut placer, Moment::ZERO, found, &mut |p| placed.push(p)));
         placer.finish(&mut |p| placed.push(p));
         placed
     }
@@ -336,7 +344,7 @@ mod tests {
         let mut broken = 0;
         for n in 0..1_000_u64 {
             let no_sync = Frame { status: FrameStatus(0x80), ..frame(n) };
-            placer.take(Moment::ZERO, Found::Frame(no_sync), &mut |p| broken += usize::from(p == Placed::Broken));
+            placer.frame(no_sync, no_sync.pleth.into(), Moment::ZERO, &mut |p| broken += usize::from(p == Placed::Broken));
             assert!(placer.waiting() <= WAITING_MAX);
         }
         assert!(broken > 0);

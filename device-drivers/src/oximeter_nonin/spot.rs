@@ -1,7 +1,7 @@
 //! The data formats without a waveform, 8 and 13, and which format it is.
 //!
 //! Format 13 is known by its first packet, which has a sum; format 8, which has none, by three frames in a row: in a stream
-//! of format 2 the octets of bit 7 cannot stand so. Until one of them is known, format 2 is looked for as well.
+//! of format 2 or 7 the octets of bit 7, five apart, cannot stand so. Until one of them is known, formats 2 and 7 are looked for as well.
 
 use std::collections::VecDeque;
 
@@ -11,15 +11,13 @@ use kit_protocol::reading::{Measured, Memory};
 use kit_protocol::serial::nonin_df13::{self, Command as Asks, Heard, SpotCheck};
 use kit_protocol::serial::{framer, nonin_df8};
 
-use crate::driver::{Command, DriverError, Endpoint, Start};
+use crate::driver::{DriverError, Start};
 use crate::outputs::Outputs;
-use crate::streaming::Oximetry;
+use crate::streaming::{Io, Oximetry};
 
 /// What a device speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// Seventy-five frames a second.
-    Two,
     /// Numbers, once a second.
     Eight,
     /// Spot checks.
@@ -29,8 +27,8 @@ pub(super) enum Format {
 /// What came.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// Numbers of this moment.
-    Numbers(Measured),
+    /// Numbers of this moment, and their octets.
+    Numbers(Oximetry, Vec<u8>),
     /// A spot check.
     Check(Measured),
     /// Octets of no frame.
@@ -56,7 +54,6 @@ pub(super) struct Spot {
     found: VecDeque<Found>,
     /// What is asked once the link is up.
     asks: Vec<Asks>,
-    commands: VecDeque<Command>,
     /// Questions that wait for their answer, and since when.
     asked: VecDeque<(Asks, Moment)>,
 }
@@ -76,20 +73,11 @@ impl Spot {
         self.format
     }
 
-    pub(super) fn is_two(&mut self) {
-        self.format = Some(Format::Two);
-    }
-
-    pub(super) fn up(&mut self, now: Moment, outputs: &mut Outputs) {
+    pub(super) fn up(&mut self, now: Moment, io: &mut Io) {
         for asks in std::mem::take(&mut self.asks) {
-            let token = outputs.token();
-            self.commands.push_back(Command::Write { token, to: Endpoint::SERIAL, octets: asks.encode(), response: false });
+            io.write(asks.encode());
             self.asked.push_back((asks, now));
         }
-    }
-
-    pub(super) fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
     }
 
     pub(super) fn poll(&mut self) -> Option<Found> {
@@ -107,22 +95,22 @@ impl Spot {
         }
         if self.format != Some(Format::Thirteen) {
             let mut framer = std::mem::take(&mut self.eight);
-            framer.push(octets, |found| self.eight(now, found));
+            framer.push(octets, |found| self.eight(found));
             self.eight = framer;
         }
         self.found.len() > before
     }
 
     /// The link is down: few frames are enough now, if there is nothing else.
-    pub(super) fn finish(&mut self, now: Moment) {
+    pub(super) fn finish(&mut self) {
         let mut framer = std::mem::take(&mut self.eight);
         let mut skipped = false;
         framer.finish(|found| {
             skipped |= matches!(found, framer::Found::Skipped(_));
-            self.eight(now, found);
+            self.eight(found);
         });
         if self.format.is_none() && !skipped {
-            self.prove(now);
+            self.prove();
         }
     }
 
@@ -155,32 +143,32 @@ impl Spot {
         }
     }
 
-    fn eight(&mut self, now: Moment, found: nonin_df8::Found) {
+    fn eight(&mut self, found: nonin_df8::Found) {
         match (found, self.format) {
-            (framer::Found::Frame(frame), Some(Format::Eight)) => self.found.extend(numbers(now, &frame).map(Found::Numbers)),
+            (framer::Found::Frame(frame), Some(Format::Eight)) => self.found.extend(numbers(&frame)),
             (framer::Found::Skipped(octets), Some(Format::Eight)) => self.found.push_back(Found::Skipped(octets)),
             (framer::Found::Frame(frame), None) => {
                 self.row.push(frame);
                 if self.row.len() >= PROOF {
-                    self.prove(now);
+                    self.prove();
                 }
             }
             _ => self.row.clear(),
         }
     }
 
-    fn prove(&mut self, now: Moment) {
+    fn prove(&mut self) {
         for frame in std::mem::take(&mut self.row) {
             self.format = Some(Format::Eight);
-            self.found.extend(numbers(now, &frame).map(Found::Numbers));
+            self.found.extend(numbers(&frame));
         }
     }
 }
 
-fn numbers(now: Moment, frame: &nonin_df8::Frame) -> Option<Measured> {
+fn numbers(frame: &nonin_df8::Frame) -> Option<Found> {
     let numbers =
         Oximetry { spo2: frame.spo2(), pulse_rate: frame.heart_rate(), status: frame.terms().collect(), ..Oximetry::default() };
-    (!numbers.is_empty()).then(|| numbers.measured(now, frame.encode().to_vec()))
+    (!numbers.is_empty()).then(|| Found::Numbers(numbers, frame.encode().to_vec()))
 }
 
 fn measured(now: Moment, check: &SpotCheck) -> Option<Measured> {

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use kit_protocol::reading::{Memory, Quantity, Special};
 use kit_protocol::serial::nonin_df2::Frame;
+use kit_protocol::serial::nonin_df7;
 
 use super::*;
-use crate::driver::{DownReason, Endpoint, LinkError, SIGNAL_UNSTORED_MAX};
+use crate::driver::{By, DownReason, Event, LinkError, Output, SIGNAL_UNSTORED_MAX, Session};
 use crate::transport::scripted::{Conversation, Given, Step};
 
 /// One packet that states this, its waveform counting on from `first`.
@@ -217,7 +219,7 @@ fn a_line_that_carries_something_else_is_not_this_device() {
 
 #[test]
 fn events_out_of_place_are_let_pass() {
-    let mut session = Oximeter::new(Start::default());
+    let mut session = session(&Start::default());
     session.handle_event(Moment::ZERO, Event::Received { from: Endpoint::SERIAL, octets: &good(0), by: By::Serial });
     session.handle_event(Moment::ZERO, Event::Done { command: Token(7) });
     session.handle_event(Moment::ZERO, Event::Failed { command: Token(7), error: LinkError::Timeout });
@@ -272,6 +274,62 @@ fn spot_checks_have_their_time_and_say_whether_they_were_stored() {
             (vec!["smart-point"], vec!["smart-point", "low-battery"])
         );
     }
+}
+
+#[test]
+fn spot_checks_for_which_there_is_no_room_wait_for_it() {
+    let check = hex("0002000d000e20261121103000000200004800616303");
+    let mut script = vec![Step::HoldAnswers, Step::Up(vec![Endpoint::SERIAL])];
+    script.extend((0..900).map(|_| sends(check.clone())));
+    script.push(Step::Answer);
+    let given = play(script);
+    assert_eq!((readings(&given).len(), story(&given)), (900, Vec::new()));
+}
+
+/// The waveform passes through every octet, and a frame in the middle is harmed.
+#[test]
+fn sixteen_bits_of_waveform_are_told_by_themselves_and_stand_in_place() {
+    let wave = |place: u64| u16::try_from(place * 523 % 65_536).unwrap();
+    let mut packets: Vec<Vec<u8>> = (0..6_u64)
+        .map(|number| {
+            let frames: [Frame; 25] = std::array::from_fn(|at| Frame::decode(&good(0)[at * 5..at * 5 + 5]).unwrap());
+            let pleth = std::array::from_fn(|at| wave(number * 25 + u64::try_from(at).unwrap()));
+            let frames = nonin_df7::packet(&Packet::decode(&frames).unwrap(), &pleth);
+            frames.iter().flat_map(nonin_df7::Frame::encode).collect()
+        })
+        .collect();
+    packets[3][37] ^= 0x08;
+    let whole = story(&play(line(packets.clone())));
+    assert_eq!(whole, ["begin 1", "1: 0+75", "skipped 5", "1: 75+7", "1: lost 82+1", "1: 83+67", "end 1"]);
+    let given = play(line([packets.concat()]));
+    assert_eq!(readings(&given).len(), 1);
+    for (_, output) in &given {
+        if let Ok((_, Output::Samples { block, .. })) = output {
+            for (place, sample) in (block.first..).zip(&block.samples) {
+                assert_eq!(*sample, i32::from(wave(place)), "sample {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn over_bluetooth_numbers_come_every_second_and_are_a_reading_every_ten() {
+    let mut script = vec![Step::Up(vec![NOTIFIES]), Step::Subscribe(NOTIFIES)];
+    let notifies = |octets: &str| Step::Sends(NOTIFIES, By::Notification, hex(octets));
+    script.extend([notifies("0a080f0000ffff7f01ff"), notifies("0a141c01f40007")]);
+    for _ in 0..21 {
+        script.extend([notifies("0a141c01f40007610048"), Step::Wait(Duration::from_secs(1))]);
+    }
+    script.extend([Step::Quiet, Step::Down(DownReason::Lost)]);
+    let given = Conversation::play((DRIVER.session)(Start::default()), &script).unwrap();
+    let values: Vec<String> = readings(&given)[0]
+        .values
+        .iter()
+        .map(|v| if let Quantity::Number(number) = &v.quantity { number.to_string() } else { "-".into() })
+        .collect();
+    assert_eq!((readings(&given).len(), values), (3, ["97", "72", "5.00"].map(String::from).to_vec()));
+    assert_eq!(readings(&given)[0].status, ["smart-point"]);
+    assert_eq!(story(&given).len(), 1, "one value was cut: {:?}", story(&given));
 }
 
 /// Vector R07: 511 and 127.

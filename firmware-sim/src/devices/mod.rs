@@ -5,6 +5,7 @@ pub mod ecg_lepu;
 pub mod glucose_meter;
 pub mod monitor_pc300;
 pub mod oximeter_contec;
+pub mod oximeter_line;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;
@@ -17,8 +18,10 @@ use std::time::Duration;
 use kit_protocol::reading::Measured;
 use serde_json::json;
 
+use self::oximeter_line::{BerryFive, ContecFive, Model as OximeterModel};
 use self::vitals::{Model, Spot};
 use crate::faults::Scenario;
+use crate::firmware::oximeter_line::{Berry, Eight, Thirteen};
 use crate::firmware::vitals::{Belt, Cuff, Scale, Thermometer};
 use crate::link::gatt::Peripheral;
 use crate::truth::{StreamHead, Truth};
@@ -65,6 +68,11 @@ pub const DEVICES: &[Device] = &[
         protocol: "Creative PC-300 frames (AA 55)",
         parts: "XGZP6897D, pump, valve, TMP117, MAX30102",
     },
+    line::<Berry>("oximeter-berry", "Berry, 20 octets"),
+    line::<BerryFive>("oximeter-berry", "BCI, 5 octets"),
+    line::<ContecFive>("oximeter-contec", "Contec CMS50D+, 5 octets"),
+    line::<Eight>("oximeter-nonin", "Nonin Data Format 8"),
+    line::<Thirteen>("oximeter-nonin", "Nonin Data Format 13"),
     Device {
         name: "oximeter-contec",
         driver: "oximeter-contec",
@@ -115,6 +123,12 @@ pub const DEVICES: &[Device] = &[
 const fn spot<M: Model + 'static>(protocol: &'static str, parts: &'static str) -> Device {
     let connection = Connection::Gatt(|seed, scenario, truth| Box::new(Spot::<M>::new(seed, scenario, truth)));
     Device { name: M::NAME, driver: M::NAME, connection, protocol, parts }
+}
+
+/// The row of a serial oximeter.
+const fn line<M: OximeterModel + 'static>(driver: &'static str, protocol: &'static str) -> Device {
+    let connection = Connection::Serial(|seed, scenario| Box::new(oximeter_line::Oximeter::<M>::new(seed, scenario)));
+    Device { name: M::NAME, driver, connection, protocol, parts: "MAX30102" }
 }
 
 /// The device of this name.

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use kit_protocol::decimal::Decimal;
 use kit_protocol::gatt::date_time::DateTime;
+use kit_protocol::moment::Moment;
+use kit_protocol::nomenclature::Mdc;
+use kit_protocol::reading::{Kind, Measured, Memory, Quantity, Value};
 use kit_protocol::serial::contec::{FRAMES_PER_SECOND, Message, Packet, Point};
 
 use super::finger::Finger;
 use super::{Carried, Emission, STEP, SerialDevice, nanoseconds};
 use crate::faults::{Fault, Scenario};
-use crate::firmware::oximeter_contec::{OximeterContec, Stored};
+use crate::firmware::oximeter_contec::{OximeterContec, POINTS, Stored};
 use crate::noise::{mixed, nearest};
 use crate::parts::Shared;
 use crate::parts::max30102::{Bus, Max30102};
@@ -16,8 +20,8 @@ use crate::parts::uart::Uart;
 use crate::patient::Patient;
 use crate::truth::StreamHead;
 
-/// MDC_PULS_OXIM_PLETH.
-const PLETH: u32 = 150_452;
+/// Seconds from the start of 1970 to that of 2000.
+const SECONDS_TO_2000: i64 = 946_684_800;
 /// What the memory holds, seconds.
 const STORED_SECONDS: u32 = 120;
 /// When that began.
@@ -77,21 +81,52 @@ impl Oximeter {
             let _silent = firmware.service();
         }
         let sent = self.uart.lock().take_sent();
-        emit_packets(to, &sent, emit);
+        self.emit_packets(to, &sent, emit);
+    }
+
+    /// Cuts what the UART sent into packets: each begins with the octet without bit 7.
+    fn emit_packets(&self, at: Duration, sent: &[u8], emit: &mut dyn FnMut(Emission)) {
+        let packets = || sent.chunk_by(|_, next| next & 0x80 != 0).map(|packet| (packet, Message::decode(packet)));
+        let of_memory = packets().filter(|(_, message)| matches!(message, Ok(Message::Points(_)))).count();
+        let mut point = self.sent_up_to().saturating_sub(of_memory * POINTS);
+        for (packet, message) in packets() {
+            let carries = match message {
+                Ok(Message::Realtime(realtime)) => {
+                    vec![Carried::Row { stream: 0, counter: None, values: vec![i32::from(realtime.pleth)] }]
+                }
+                Ok(Message::Points(points)) => {
+                    let first = std::mem::replace(&mut point, point + POINTS);
+                    let numbered = points.iter().zip(first..).filter_map(|(point, number)| Some((point.as_ref()?, number)));
+                    numbered.map(|(point, number)| Carried::Reading(Box::new(remembered(point, number)))).collect()
+                }
+                _ => Vec::new(),
+            };
+            debug_assert!(packet.len() <= Packet::OCTETS_MAX);
+            emit(Emission { at, octets: packet.to_vec(), carries });
+        }
+    }
+
+    /// Places for points that were sent of the segment that is under way, or that was sent last.
+    fn sent_up_to(&self) -> usize {
+        let Some(firmware) = &self.firmware else { return 0 };
+        let all = firmware.stored().map_or(0, |stored| stored.points.len().div_ceil(POINTS) * POINTS);
+        firmware.next_stored().unwrap_or(all)
     }
 }
 
-/// Cuts what the UART sent into packets: each begins with the octet without bit 7.
-fn emit_packets(at: Duration, sent: &[u8], emit: &mut dyn FnMut(Emission)) {
-    for packet in sent.chunk_by(|_, next| next & 0x80 != 0) {
-        let row = match Message::decode(packet) {
-            Ok(Message::Realtime(realtime)) => {
-                vec![Carried::Row { stream: 0, counter: None, values: vec![i32::from(realtime.pleth)] }]
-            }
-            _ => Vec::new(),
-        };
-        debug_assert!(packet.len() <= Packet::OCTETS_MAX);
-        emit(Emission { at, octets: packet.to_vec(), carries: row });
+/// A stored point, as the device means it: its number is its second since 2000.
+fn remembered(point: &Point, number: usize) -> Measured {
+    let value = |code, value: Option<u8>, unit| {
+        value.map(|value| Value { code, quantity: Quantity::Number(Decimal::whole(value.into())), unit })
+    };
+    let at = STORED_START.seconds().zip(i64::try_from(number).ok()).map(|(start, number)| start + number);
+    let values = [value(Mdc::SPO2, point.spo2, "%"), value(Mdc::PULSE_RATE, point.pulse_rate, "/min")];
+    Measured {
+        values: values.into_iter().flatten().collect(),
+        device_time: at.and_then(DateTime::from_seconds),
+        record: at.and_then(|at| u64::try_from(at - SECONDS_TO_2000).ok()),
+        memory: Memory::Stored,
+        ..Measured::new(Kind::PulseOximetry, Moment::ZERO)
     }
 }
 
@@ -114,7 +149,7 @@ fn part(seed: u64, boots: u64) -> Shared<Max30102<Finger>> {
 impl SerialDevice for Oximeter {
     fn streams(&self) -> Vec<StreamHead> {
         let device = "oximeter-contec".to_owned();
-        vec![StreamHead { device, kind: "pleth", channels: vec![PLETH], rate_hz: FRAMES_PER_SECOND }]
+        vec![StreamHead { device, kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz: FRAMES_PER_SECOND }]
     }
 
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission)) {
@@ -174,6 +209,20 @@ mod tests {
         assert!((f64::from(good.spo2.unwrap()) - truth.spo2).abs() <= 2.0);
         assert!((f64::from(good.pulse_rate.unwrap()) - truth.heart_rate).abs() <= 5.0);
         assert!(off.probe_error && off.spo2.is_none() && off.pulse_rate.is_none());
+    }
+
+    #[test]
+    fn every_stored_point_stands_in_the_truth_with_its_time() {
+        let mut device = Oximeter::new(3, &Scenario::default());
+        device.receive(&Command::StartStored(Segment::default()).encode());
+        let mut told = Vec::new();
+        device.advance(Duration::from_secs(2), &mut |emission| told.extend(emission.carries));
+        let times: Vec<i64> = told
+            .iter()
+            .filter_map(|carried| if let Carried::Reading(m) = carried { m.device_time?.seconds() } else { None })
+            .collect();
+        let start = STORED_START.seconds().unwrap();
+        assert_eq!(times, (start..start + i64::from(STORED_SECONDS)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod max30102;
 pub mod monitor_pc300;
 pub mod oscillometry;
 pub mod oximeter_contec;
+pub mod oximeter_line;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
 pub mod pulse_signal;
@@ -56,6 +57,7 @@ mod tests {
         ("monitor_pc300", include_str!("monitor_pc300.rs")),
         ("oscillometry", include_str!("oscillometry.rs")),
         ("oximeter_contec", include_str!("oximeter_contec.rs")),
+        ("oximeter_line", include_str!("oximeter_line.rs")),
         ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
         ("pulse_signal", include_str!("pulse_signal.rs")),

@@ -15,8 +15,8 @@ use super::{Fault, nearest};
 
 /// Without a word of its host for this long it stops sending: twice the time that a host should leave.
 const SILENCE_SAMPLES: u32 = 2 * RATE_HZ * KEEP_ALIVE_SECONDS;
-/// Points that fit in a packet.
-const POINTS: usize = 3;
+/// Points that fit in a packet of stored ones.
+pub const POINTS: usize = 3;
 /// Packets of stored points that it sends at once.
 const PACKETS_AT_ONCE: usize = 16;
 
@@ -70,6 +70,12 @@ impl<I2C: I2c, UART: Write + Read + ReadReady> OximeterContec<I2C, UART> {
     #[must_use]
     pub fn stored(&self) -> Option<&Stored> {
         self.stored.as_ref()
+    }
+
+    /// The next stored point that it sends; `None` where it sends none, or has sent the last.
+    #[must_use]
+    pub const fn next_stored(&self) -> Option<usize> {
+        self.next
     }
 
     /// To be called at least every 200 ms: takes what the sensor has and sends what is due.

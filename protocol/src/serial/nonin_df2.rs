@@ -4,6 +4,7 @@
 //! the tests of pufferfish-software f1e5e47 (Apache-2).
 
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 
 use crate::reader::{DecodeError, Reader};
 use crate::serial::framer::{Framing, Step};
@@ -276,7 +277,28 @@ fn halves(value: u16) -> [u8; 2] {
 /// What a [`Framer`] finds.
 pub type Found = super::framer::Found<Frame>;
 
-/// Finds frames in a stream, however it is split.
+/// Finds frames in a stream, however it is split: see [`Frames`].
+pub type Framer = super::framer::Framer<Frames<Frame>>;
+
+/// A frame of five octets of which the last is the sum of the others, in 25 of which a packet comes.
+pub trait FiveOctets: Copy {
+    /// Decodes one frame.
+    fn five(octets: &[u8]) -> Result<Self, DecodeError>;
+    /// Whether a frame may begin with this octet.
+    fn begins(octet: u8) -> bool;
+}
+
+impl FiveOctets for Frame {
+    fn five(octets: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode(octets)
+    }
+
+    fn begins(octet: u8) -> bool {
+        octet == START
+    }
+}
+
+/// The framing of data formats 2 and 7. Shape, units, errors and source: see their frames.
 ///
 /// The sum of four octets is a weak proof: one place in 256 fits by chance, and FLOAT is often 01. So a frame that directly
 /// follows another is taken if the octet behind it begins the next one, or if frames do not go on one or two octets late,
@@ -286,16 +308,21 @@ pub type Found = super::framer::Found<Frame>;
 /// A corrupted frame costs itself, a lost octet the frame it stands in, an added one that or the frame before it, and
 /// alternate good frames all count.
 /// It waits for one octet behind a frame (1 ms, or the next frame), and for 28 octets to decide after a fault.
-pub type Framer = super::framer::Framer<Frames>;
+#[derive(Clone, Copy, Debug)]
+pub struct Frames<F> {
+    stage: Stage,
+    of: PhantomData<F>,
+}
 
-/// This framing. Shape, units, errors and source: see [`Frame::decode`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Frames(Stage);
+impl<F> Default for Frames<F> {
+    fn default() -> Self {
+        Self { stage: Stage::Unknown, of: PhantomData }
+    }
+}
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// No frame yet.
-    #[default]
     Unknown,
     /// The next frame begins at the next octet.
     InStep,
@@ -310,30 +337,33 @@ const RUN_MAX: usize = 4;
 /// Two overlapping candidates, the second with its whole run.
 const WINDOW: usize = 2 * (Frame::OCTETS - 1) + RUN_MAX * Frame::OCTETS;
 
-impl Framing for Frames {
-    type Found = Found;
+impl<F: FiveOctets> Framing for Frames<F> {
+    type Found = super::framer::Found<F>;
 
-    fn step(&mut self, rest: &[u8], ended: bool) -> Step<Found> {
-        if self.0 == Stage::InStep {
-            match (Frame::decode(rest.get(..Frame::OCTETS).unwrap_or(rest)), rest.get(Frame::OCTETS)) {
+    fn step(&mut self, rest: &[u8], ended: bool) -> Step<Self::Found> {
+        if self.stage == Stage::InStep {
+            match (F::five(rest.get(..Frame::OCTETS).unwrap_or(rest)), rest.get(Frame::OCTETS)) {
                 (_, None) if !ended => return Step::Wait,
-                (Ok(frame), None | Some(&START)) => return Step::take(Frame::OCTETS, Found::Frame(frame)),
-                _ => self.0 = Stage::Lost { skipped: 0 },
+                (Ok(frame), None) => return Step::take(Frame::OCTETS, super::framer::Found::Frame(frame)),
+                (Ok(frame), Some(next)) if F::begins(*next) => {
+                    return Step::take(Frame::OCTETS, super::framer::Found::Frame(frame));
+                }
+                _ => self.stage = Stage::Lost { skipped: 0 },
             }
         }
         if rest.len() < WINDOW && !ended {
             return Step::Wait;
         }
         let before = self.start(rest);
-        match before.and_then(|before| Some((before, first_frame(rest.get(before..)?)?))) {
+        match before.and_then(|before| Some((before, first_frame::<F>(rest.get(before..)?)?))) {
             Some((before, frame)) => {
-                self.0 = Stage::InStep;
-                Step::Take { before, octets: Frame::OCTETS, found: Found::Frame(frame) }
+                self.stage = Stage::InStep;
+                Step::Take { before, octets: Frame::OCTETS, found: super::framer::Found::Frame(frame) }
             }
             None => {
                 // None of the first five places begins a frame.
                 let none = rest.len().min(Frame::OCTETS);
-                if let Stage::Lost { skipped } = &mut self.0 {
+                if let Stage::Lost { skipped } = &mut self.stage {
                     *skipped = skipped.saturating_add(none);
                 }
                 Step::Skip(none)
@@ -341,21 +371,21 @@ impl Framing for Frames {
         }
     }
 
-    fn skipped(octets: u64) -> Found {
-        Found::Skipped(octets)
+    fn skipped(octets: u64) -> Self::Found {
+        super::framer::Found::Skipped(octets)
     }
 }
 
-impl Frames {
+impl<F: FiveOctets> Frames<F> {
     /// Where the next frame begins, if within the first five places.
     fn start(&self, rest: &[u8]) -> Option<usize> {
         let candidate = |at: usize| {
-            let mut fits = rest.get(at..)?.chunks_exact(Frame::OCTETS).take(RUN_MAX).map(|frame| Frame::decode(frame).is_ok());
+            let mut fits = rest.get(at..)?.chunks_exact(Frame::OCTETS).take(RUN_MAX).map(|frame| F::five(frame).is_ok());
             let (first, second) = (fits.next()?, fits.next().unwrap_or(false));
             let behind = usize::from(second) + fits.filter(|fits| *fits).count();
-            let skipped = if let Stage::Lost { skipped } = self.0 { Some(skipped.saturating_add(at)) } else { None };
+            let skipped = if let Stage::Lost { skipped } = self.stage { Some(skipped.saturating_add(at)) } else { None };
             let in_step = skipped.is_some_and(|skipped| skipped.is_multiple_of(Frame::OCTETS) && skipped <= IN_STEP_OCTETS_MAX);
-            let alone = skipped == Some(0) && !LATE.iter().any(|late| rest.get(*late..).is_some_and(two_frames));
+            let alone = skipped == Some(0) && !LATE.iter().any(|late| rest.get(*late..).is_some_and(two_frames::<F>));
             (first && (second || (in_step && (behind > 0 || alone)))).then_some((behind, in_step, at))
         };
         let (_, _, first) = (0..Frame::OCTETS).find_map(candidate)?;
@@ -367,12 +397,12 @@ impl Frames {
 /// Where frames go on if one or two octets were added inside the frame before.
 const LATE: [usize; 2] = [Frame::OCTETS + 1, Frame::OCTETS + 2];
 
-fn two_frames(octets: &[u8]) -> bool {
-    first_frame(octets).is_some() && octets.get(Frame::OCTETS..).and_then(first_frame).is_some()
+fn two_frames<F: FiveOctets>(octets: &[u8]) -> bool {
+    first_frame::<F>(octets).is_some() && octets.get(Frame::OCTETS..).and_then(first_frame::<F>).is_some()
 }
 
-fn first_frame(octets: &[u8]) -> Option<Frame> {
-    Frame::decode(octets.get(..Frame::OCTETS)?).ok()
+fn first_frame<F: FiveOctets>(octets: &[u8]) -> Option<F> {
+    F::five(octets.get(..Frame::OCTETS)?).ok()
 }
 
 #[cfg(test)]
