@@ -19,7 +19,7 @@ use std::time::Duration;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Block, Channel, Kind, Measured, Memory, Quantity, Rate, RecordingHead, Special, Status, Value};
+use kit_protocol::reading::{Block, Channel, Kind, Measured, Quantity, Rate, RecordingHead, Special, Status, Value};
 use kit_protocol::serial::nonin_df2::{FRAMES_PER_SECOND, Found, FrameStatus, Framer, Packet, Perfusion};
 
 use self::placing::{Placed, Placer};
@@ -292,17 +292,7 @@ impl Oximeter {
         self.recordings += 1;
         let number = self.recordings;
         let channel = Channel { code: Mdc::PLETH, scale: Decimal::whole(1), unit: "1", filter: String::new() };
-        self.outputs.begin(
-            number,
-            RecordingHead {
-                kind: Kind::Pleth,
-                channels: vec![channel],
-                rate: RATE,
-                continuous: true,
-                device_time: None,
-                memory: Memory::Live,
-            },
-        );
+        self.outputs.begin(number, RecordingHead::live(Kind::Pleth, vec![channel], RATE));
         Recording { number, next: 0, wave: Wave::new(1, RATE, BLOCK) }
     }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use kit_protocol::reading::Memory;
 use kit_protocol::serial::nonin_df2::Frame;
 
 use super::*;
