@@ -17,7 +17,7 @@ use std::time::Duration;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Block, Channel, Kind, Memory, Rate, RecordingHead};
+use kit_protocol::reading::{Block, Channel, Kind, Rate, RecordingHead};
 use kit_protocol::serial::ads1298::{DataFrame, Found, Framer, Header, Lead, SAMPLE_MAX, SAMPLE_MIN, Sample};
 
 use crate::driver::{
@@ -343,10 +343,7 @@ impl Ecg {
         let rate = Rate { samples: meaning.rate_hz.into(), seconds: 1 };
         let channel = |lead: &Lead| Channel { code: lead.mdc(), scale: meaning.scale, unit: meaning.unit, filter: String::new() };
         let channels = meaning.leads.iter().map(channel).collect();
-        self.outputs.begin(
-            number,
-            RecordingHead { kind: Kind::Ecg, channels, rate, continuous: true, device_time: None, memory: Memory::Live },
-        );
+        self.outputs.begin(number, RecordingHead::live(Kind::Ecg, channels, rate));
         let wave = Wave::new(meaning.leads.len(), rate, BLOCK);
         Recording { number, meaning, rate, wave, base: 0, last: None, marked: Default::default(), header_is_newer: true }
     }

@@ -13,7 +13,7 @@ use kit_protocol::decimal::Decimal;
 use kit_protocol::file::lepu_er3::{self, LeadType};
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Channel, Kind, Measured, Memory, Quantity, Rate, RecordingHead, Value};
+use kit_protocol::reading::{Channel, Kind, Measured, Quantity, Rate, RecordingHead, Value};
 use kit_protocol::serial::framer::Found;
 use kit_protocol::serial::lepu::{Battery, Frame, FrameCommand, Framer, Information, Live, LiveNumbered};
 use uuid::Uuid;
@@ -438,7 +438,7 @@ impl Recording {
         let channel = |code: &Mdc| Channel { code: *code, scale: *scale, unit: "mV", filter: String::new() };
         let channels: Vec<Channel> = leads.iter().flatten().map(channel).collect();
         let count = channels.len();
-        let head = RecordingHead { kind: Kind::Ecg, channels, rate, continuous: true, device_time: None, memory: Memory::Live };
+        let head = RecordingHead::live(Kind::Ecg, channels, rate);
         outputs.begin(number, head);
         let (wave, base) = (Wave::new(count, rate, BLOCK), rows.first.map_or(0, u64::from));
         Self { number, meaning: rows.meaning.clone(), rate, wave, channels: count, base, next: 0, last: None }

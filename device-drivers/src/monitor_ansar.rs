@@ -283,14 +283,7 @@ fn lead(label: &str) -> (Mdc, &str) {
 }
 
 fn head(kind: Kind, channel: Channel, samples_a_second: usize) -> RecordingHead {
-    RecordingHead {
-        kind,
-        channels: vec![channel],
-        rate: Rate { samples: u32::try_from(samples_a_second).unwrap_or(1), seconds: 1 },
-        continuous: true,
-        device_time: None,
-        memory: Memory::Live,
-    }
+    RecordingHead::live(kind, vec![channel], Rate { samples: u32::try_from(samples_a_second).unwrap_or(1), seconds: 1 })
 }
 
 fn track(kind: Kind, code: Mdc) -> Track {
@@ -381,7 +374,7 @@ impl Monitor {
                 values,
                 status: alarm(line, CUFF_ALARM),
                 memory,
-                octets: octets(line),
+                octets: shown(line),
                 ..Measured::new(Kind::BloodPressure, now)
             };
             if self.outputs.measured(measured).is_err() {
@@ -398,8 +391,17 @@ fn alarm(line: &Line, place: usize) -> Vec<Status> {
 }
 
 fn octets(line: &Line) -> Vec<u8> {
+    octets_of(line, line.fields.len())
+}
+
+/// What stays as it is while the monitor shows it: the numbers, but no alarm.
+fn shown(line: &Line) -> Vec<u8> {
+    octets_of(line, CUFF_VALUES.len())
+}
+
+fn octets_of(line: &Line, fields: usize) -> Vec<u8> {
     let mut text = line.name.clone();
-    line.fields.iter().for_each(|field| {
+    line.fields.iter().take(fields).for_each(|field| {
         text.push(';');
         text.push_str(field);
     });

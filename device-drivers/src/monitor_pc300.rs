@@ -17,7 +17,7 @@ use std::time::Duration;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Channel, Kind, Measured, Memory, Quantity, Rate, RecordingHead, Special, Status, Value};
+use kit_protocol::reading::{Channel, Kind, Measured, Quantity, Rate, RecordingHead, Special, Status, Value};
 use kit_protocol::serial::aa55::{self, Frame};
 use kit_protocol::serial::framer::Found;
 use kit_protocol::serial::pc300::{
@@ -461,14 +461,8 @@ impl Monitor {
 }
 
 fn head(kind: Kind, code: Mdc, scale: Decimal, unit: &'static str, rate_hz: u32) -> RecordingHead {
-    RecordingHead {
-        kind,
-        channels: vec![Channel { code, scale, unit, filter: String::new() }],
-        rate: Rate { samples: rate_hz, seconds: 1 },
-        continuous: true,
-        device_time: None,
-        memory: Memory::Live,
-    }
+    let channel = Channel { code, scale, unit, filter: String::new() };
+    RecordingHead::live(kind, vec![channel], Rate { samples: rate_hz, seconds: 1 })
 }
 
 /// What one count is worth in uV, at so many tenths of counts per mV: rounded to 10^-9 uV, under a ten-millionth of a count.

@@ -169,7 +169,12 @@ impl Playback {
             return Err("no sample of any lead, or too many leads".into());
         }
         let (device_time, count) = (source.device_time(), channels.len());
-        let head = RecordingHead { kind: Kind::Ecg, channels, rate, continuous: false, device_time, memory: Memory::Stored };
+        let head = RecordingHead {
+            continuous: false,
+            device_time,
+            memory: Memory::Stored,
+            ..RecordingHead::live(Kind::Ecg, channels, rate)
+        };
         outputs.begin(number, head);
         let wave = Wave::new(count, rate, BLOCK);
         Ok(Self { source, number, rate, recorded, channels: count, wave, row, next: 0, received, ended: false })

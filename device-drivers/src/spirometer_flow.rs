@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Block, Channel, Context, Kind, Measured, Memory, Rate, RecordingHead, Status, Value};
+use kit_protocol::reading::{Block, Channel, Context, Kind, Measured, Rate, RecordingHead, Status, Value};
 use kit_protocol::serial::spirometer_flow::{Bronchodilator, Flow, Found, Framer, Header, Mark, MarkKind};
 
 use self::analysis::Analysis;
@@ -261,14 +261,7 @@ impl Spirometer {
         let recording = self.recordings;
         let rate = rate(header.interval_us);
         let channel = Channel { code: FLOW, scale: header.scale(), unit: "L/s", filter: String::new() };
-        let head = RecordingHead {
-            kind: Kind::Spirometry,
-            channels: vec![channel],
-            rate,
-            continuous: false,
-            device_time: None,
-            memory: Memory::Live,
-        };
+        let head = RecordingHead { continuous: false, ..RecordingHead::live(Kind::Spirometry, vec![channel], rate) };
         self.outputs.begin(recording, head);
         let wave = Wave::new(1, rate, BLOCK);
         let (length, lost, samples) = (0, 0, Vec::new());
@@ -337,7 +330,8 @@ impl Spirometer {
         };
         let context = bronchodilator.map(|value| Context { what: "bronchodilator", value }).into_iter().collect();
         let octets = self.mark.encode();
-        let measured = Measured { values, status, context, octets, recording, ..Measured::new(Kind::Spirometry, now) };
+        let derived = true;
+        let measured = Measured { values, status, context, octets, recording, derived, ..Measured::new(Kind::Spirometry, now) };
         if self.outputs.measured(measured).is_err() {
             self.outputs.error(DriverError::Protocol("manoeuvres come faster than they can be stored".into()));
             self.close = true;

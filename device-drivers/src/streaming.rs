@@ -9,7 +9,7 @@ use std::time::Duration;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Channel, Kind, Measured, Memory, Quantity, Rate, RecordingHead, Special, Status, Value};
+use kit_protocol::reading::{Channel, Kind, Measured, Quantity, Rate, RecordingHead, Special, Status, Value};
 
 use crate::driver::{By, Command, DriverError, Endpoint, Event, Output, PortSettings, Session, Start, Token, WRITE_OCTETS_MAX};
 use crate::outputs::Outputs;
@@ -185,7 +185,7 @@ impl Io {
 
 fn head(rate: Rate) -> RecordingHead {
     let channel = Channel { code: Mdc::PLETH, scale: Decimal::whole(1), unit: "1", filter: String::new() };
-    RecordingHead { kind: Kind::Pleth, channels: vec![channel], rate, continuous: true, device_time: None, memory: Memory::Live }
+    RecordingHead::live(Kind::Pleth, vec![channel], rate)
 }
 
 /// The numbers of an oximeter at one moment; 0 means "none" with all of these makers.

@@ -127,7 +127,7 @@ impl Track {
 mod tests {
     use kit_protocol::decimal::Decimal;
     use kit_protocol::nomenclature::Mdc;
-    use kit_protocol::reading::{Channel, Kind, Memory, Rate};
+    use kit_protocol::reading::{Channel, Kind, Rate};
 
     use super::*;
     use crate::driver::Output;
@@ -135,14 +135,7 @@ mod tests {
     #[test]
     fn a_recording_begins_knows_its_holes_and_ends_and_the_next_has_another_number() {
         let channel = Channel { code: Mdc::PLETH, scale: Decimal::whole(1), unit: "1", filter: String::new() };
-        let head = RecordingHead {
-            kind: Kind::Pleth,
-            channels: vec![channel],
-            rate: Rate { samples: 2, seconds: 1 },
-            continuous: true,
-            device_time: None,
-            memory: Memory::Live,
-        };
+        let head = RecordingHead::live(Kind::Pleth, vec![channel], Rate { samples: 2, seconds: 1 });
         let (mut track, mut outputs, mut numbers) = (Track::new(head), Outputs::default(), Numbers::default());
         let mut push = |track: &mut Track, outputs: &mut Outputs, count| {
             for _ in 0..count {

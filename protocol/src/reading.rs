@@ -122,6 +122,10 @@ pub(crate) fn set_bits(bits: u32, names: &'static [Status]) -> impl Iterator<Ite
     names.iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| *term)
 }
 
+/// With one of these, a measurement's device time cannot be placed among others. Source: Pulse Oximeter Service 1.0 §3.3.1.6,
+/// Device and Sensor Status bit 15; Elapsed Time Service 1.0 §3.1.1, flags bit 5 cleared.
+pub const TIME_TELLS_NOTHING: [Status; 2] = ["device-clock-not-set", "time-not-on-current-timeline"];
+
 /// Something about the circumstances of a measurement that the device states. Shape: what and its value, in kebab-case, as the
 /// standard names them: `("site", "finger")`, `("meal", "fasting")`, `("bronchodilator", "after")`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,6 +190,12 @@ impl Measured {
             derived: false,
         }
     }
+
+    /// The device's own time, unless its status says that it tells nothing: that time was never set, or set anew since.
+    #[must_use]
+    pub fn usable_time(&self) -> Option<DateTime> {
+        self.device_time.filter(|_| !self.status.iter().any(|term| TIME_TELLS_NOTHING.contains(term)))
+    }
 }
 
 /// One channel of a recording. Shape: code · scale. Units: one digit is `scale` × `unit`.
@@ -225,6 +235,18 @@ pub struct RecordingHead {
     pub device_time: Option<DateTime>,
     /// Live, or out of the device's memory or a file.
     pub memory: Memory,
+    /// The device's own record number.
+    pub record: Option<u64>,
+    /// Of a stored one, the octets that make it the same recording when the device sends it again; empty where none do.
+    pub octets: Vec<u8>,
+}
+
+impl RecordingHead {
+    /// A live stream that goes on, of which nothing else is known.
+    #[must_use]
+    pub const fn live(kind: Kind, channels: Vec<Channel>, rate: Rate) -> Self {
+        Self { kind, channels, rate, continuous: true, device_time: None, memory: Memory::Live, record: None, octets: Vec::new() }
+    }
 }
 
 /// A run of samples without a hole.

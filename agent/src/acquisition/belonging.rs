@@ -202,7 +202,7 @@ impl Judge {
         let evidence = Evidence {
             received: measured.received,
             record: measured.record,
-            device_s: measured.device_time.and_then(seconds).filter(|device_s| *device_s >= EARLIEST_DEVICE_S),
+            device_s: measured.usable_time().and_then(seconds).filter(|device_s| *device_s >= EARLIEST_DEVICE_S),
             now,
         };
         let whose = match measured.memory {
@@ -219,13 +219,26 @@ impl Judge {
         whose
     }
 
-    /// Whose a recording is.
-    pub fn recording(&mut self, head: &RecordingHead, received: Moment, now: &Now<'_>) -> Whose {
+    /// Whose a recording is. `origin` is what names it, where anything does.
+    pub fn recording(&mut self, head: &RecordingHead, origin: Option<Origin>, received: Moment, now: &Now<'_>) -> Whose {
         if self.tenure.active.is_none() || head.memory == Memory::Live {
             return Whose::Ours;
         }
+        if origin.is_some_and(|origin| self.is_refused(origin)) {
+            return Whose::NotThePatient;
+        }
         let device_s = head.device_time.and_then(seconds).filter(|device_s| *device_s >= EARLIEST_DEVICE_S);
-        self.stored(&Evidence { received, record: None, device_s, now })
+        let whose = self.stored(&Evidence { received, record: head.record, device_s, now });
+        if let (Whose::NotThePatient, Some(origin)) = (whose, origin) {
+            self.refuse(origin);
+        }
+        whose
+    }
+
+    /// Whether the device keeps what it measured.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.keeps
     }
 
     /// Whether a measurement of that origin was found to be another's before.

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, RwLock, watch};
 use uuid::Uuid;
 
 use super::belonging::{Judge, Slots};
-use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
+use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key, shown_key};
 use super::recorder::{Conversation, Recorder};
 use super::roster::{Phase, Roster};
 use super::session::{Conclusion, Ended, Surface, Writes, converse, stopped};
@@ -134,6 +134,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     let marks = Marks {
         streams: stream_marks(&shared.store, &device.identity).await.map_err(store_down)?,
         opened: mark(&shared.store, &opened_key(&device.identity)).await.map_err(store_down)?,
+        shown: shown(&shared.store, &device.identity).await.map_err(store_down)?,
     };
     let durable = last_record(&shared.store, &device.identity).await.map_err(store_down)?;
     let (tenure, memory) = (tenure(shared), shared.memories.of(&device.identity));
@@ -342,6 +343,15 @@ async fn stream_marks(store: &StoreHandle, identity: &str) -> Result<BTreeMap<Ki
         }
     }
     Ok(marks)
+}
+
+/// What the device last gave without number or time.
+async fn shown(store: &StoreHandle, identity: &str) -> Result<BTreeMap<Kind, Vec<u8>>, StoreError> {
+    let mut shown = BTreeMap::new();
+    for (kind, _) in Kind::NAMES {
+        shown.extend(store.mark(&shown_key(identity, kind)).await?.map(|octets| (kind, octets)));
+    }
+    Ok(shown)
 }
 
 async fn mark(store: &StoreHandle, key: &str) -> Result<Option<StreamMark>, StoreError> {

@@ -37,6 +37,8 @@ pub struct Marks {
     /// Since when an earlier conversation heard what it may not have stored: the beginning of the one before this, or of the
     /// first of several of which nothing came.
     pub opened: Option<StreamMark>,
+    /// By kind, what stands for the last measurement that had neither number nor time.
+    pub shown: BTreeMap<Kind, Vec<u8>>,
 }
 
 impl Marks {
@@ -83,6 +85,12 @@ pub fn opened_key(device: &str) -> String {
 #[must_use]
 pub fn mark_key(device: &str, kind: Kind) -> String {
     format!("{device}/stream-{}", kind.name())
+}
+
+/// The key of what stands for the last measurement of a kind that had neither number nor time.
+#[must_use]
+pub fn shown_key(device: &str, kind: Kind) -> String {
+    format!("{device}/shown-{}", kind.name())
 }
 
 /// The key of a device's highest durable record number.

@@ -3,6 +3,8 @@
 pub mod belonging;
 pub mod keeper;
 pub mod marks;
+mod names;
+mod noise;
 pub mod recorder;
 mod recording;
 pub mod roster;

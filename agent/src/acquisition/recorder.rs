@@ -17,7 +17,9 @@ use kit_protocol::uplink::wire::{self, MissedReason, record::Content};
 use prost::Message;
 
 use super::belonging::{Judge, Now, Whose};
-use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key};
+use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key, shown_key};
+use super::names;
+use super::noise::{Noise, missed};
 use super::recording::{Paced, Pending, Recording, SEGMENT_SAMPLES_MIN};
 use crate::identity::memories::DeviceMemory;
 use crate::store::outbox::{Class, Mark, VALUE_SEALED_OCTETS_MAX};
@@ -27,14 +29,12 @@ use crate::store::thread::Draft;
 const SEGMENT_SPAN_MAX: Duration = Duration::from_secs(4);
 /// Octets of a refused measurement that are kept.
 const REFUSED_OCTETS_MAX: usize = VALUE_SEALED_OCTETS_MAX - 600;
-/// Holes of a recording within this of the first are told in one record.
-const NOISE_SPAN_MAX: Duration = SEGMENT_SPAN_MAX;
-/// Segments between such holes wait for it: so many at most.
-const NOISE_SEGMENTS_MAX: usize = 64;
 /// Measurements wait for a clock that tells whose they are: so many at most …
 const HELD_MAX: usize = 32;
 /// … and so long.
 const HOLD_MAX: Duration = Duration::from_secs(10);
+/// Ended recordings, and others' recordings, that are known by their number: so many of each at most.
+const RECORDINGS_KNOWN_MAX: usize = 64;
 /// What the journal calls measurements that are not the patient's.
 pub const NOT_THE_PATIENT: &str = "not-the-patient";
 
@@ -122,6 +122,11 @@ pub struct Recorder<S> {
     held_since: Option<Moment>,
     /// Recordings that are not the patient's.
     of_others: BTreeSet<u32>,
+    /// Recordings that ended: a reading of one may still come.
+    ended: VecDeque<(u32, RecordingId)>,
+    /// By kind, what stands for what the device last gave without number or time, until the first such one of this
+    /// conversation was compared with it.
+    shown: BTreeMap<Kind, Vec<u8>>,
     /// How many measurements and recordings were not the patient's.
     others: u64,
     /// When what was last taken in was taken in.
@@ -129,15 +134,6 @@ pub struct Recorder<S> {
     filings: VecDeque<Filing>,
     /// Answers to outputs whose record is filed already.
     due: Vec<Answer>,
-}
-
-/// Holes of a recording that come one soon after the other, and the segments cut between them. They become durable together,
-/// the holes first: a segment's mark says that nothing before it is owed.
-struct Noise {
-    since: Moment,
-    missed: wire::Missed,
-    to: Moment,
-    segments: Vec<Filing>,
 }
 
 impl<S: Surroundings> Recorder<S> {
@@ -161,6 +157,7 @@ impl<S: Surroundings> Recorder<S> {
             noise: BTreeMap::new(),
             before,
             owed: marks.owed().cloned(),
+            shown: marks.shown.clone(),
             going_on: marks.streams.iter().filter(|(_, mark)| !mark.ended).map(|(kind, _)| *kind).collect(),
             heard: None,
             last_record,
@@ -170,6 +167,7 @@ impl<S: Surroundings> Recorder<S> {
             held: VecDeque::new(),
             held_since: None,
             of_others: BTreeSet::new(),
+            ended: VecDeque::new(),
             others: 0,
             now: Moment::ZERO,
             filings: VecDeque::new(),
@@ -247,8 +245,14 @@ impl<S: Surroundings> Recorder<S> {
     pub fn finish(&mut self) {
         self.judge_held(true);
         let open: Vec<u32> = self.recordings.keys().copied().collect();
-        for recording in open {
-            self.close(recording, None);
+        for number in open {
+            // What is sent again whole is cut there as it is here: a piece cut short would stand for a whole one.
+            if self.recordings.get(&number).is_some_and(|recording| recording.named) {
+                self.recordings.remove(&number);
+                self.noise.remove(&number);
+            } else {
+                self.close(number, None);
+            }
         }
         if self.others > 0 {
             let others = std::mem::take(&mut self.others);
@@ -343,6 +347,9 @@ impl<S: Surroundings> Recorder<S> {
         let origin = self.named_origin(&measured);
         let known = origin.is_some_and(|origin| self.judge.is_refused(origin));
         let of_another = measured.recording.is_some_and(|number| self.of_others.contains(&number));
+        if origin.is_none() && self.is_still_shown(&measured) {
+            return self.due.push(Answer::Stored(token));
+        }
         let now = Now { clock: &self.surroundings.clock(), civil: self.surroundings.civil(measured.received) };
         let whose = match measured.is_judgement() {
             // Whose recording it is was decided when that began.
@@ -370,26 +377,42 @@ impl<S: Surroundings> Recorder<S> {
         origin.map(|origin| self.surroundings.origin(&origin))
     }
 
+    /// Whether it is what the device showed when an earlier conversation ended: a monitor shows its last cuff reading until it
+    /// makes another one.
+    fn is_still_shown(&mut self, measured: &Measured) -> bool {
+        let before = self.shown.remove(&measured.kind);
+        measured.memory == Memory::Stored && before.is_some_and(|before| before == self.showing(measured).0)
+    }
+
+    fn showing(&self, measured: &Measured) -> Origin {
+        let digest = self.surroundings.digest(&measured.octets);
+        self.surroundings.origin(&names::shown(&self.conversation.device.identity, measured.kind, &digest))
+    }
+
     fn file_measured(&mut self, token: Token, mut measured: Measured, origin: Option<Origin>) {
         if let Err(reason) = take_or_refuse(&mut measured) {
             return self.refuse(measured.received, reason, &measured.octets, vec![Answer::Refused(token)]);
         }
         let mut reading = record::reading(&measured, self.conversation.source);
-        let recording = measured.recording.and_then(|number| self.recordings.get(&number));
-        if let Some(recording) = recording {
-            reading.recording = recording.id.0.to_vec();
+        if let Some(id) = measured.recording.and_then(|number| self.known_recording(number)) {
+            reading.recording = id.0.to_vec();
         }
         // A recording that is read again, out of a memory or a file, is found to be as it was before.
+        let recording = measured.recording.and_then(|number| self.recordings.get(&number));
         let again = recording.filter(|recording| measured.is_judgement() && !recording.is_live());
-        let origin =
-            origin.or_else(|| again.map(|recording| self.surroundings.origin(&judgement(&recording.id, &measured.octets))));
+        let judged = |recording: &Recording| self.surroundings.origin(&names::judgement(&recording.id, &measured.octets));
+        let origin = origin.or_else(|| again.map(judged));
         let clock = self.surroundings.clock();
-        reading.device_offset_ms = measured.device_time.and_then(|_| self.judge.offset_ms(&clock));
+        reading.device_offset_ms = measured.usable_time().and_then(|_| self.judge.offset_ms(&clock));
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));
         let identity = &self.conversation.device.identity;
+        if origin.is_none() && self.judge.keeps() {
+            let value = self.showing(&measured).0.to_vec();
+            draft.marks.push(Mark { key: shown_key(identity, measured.kind), value });
+        }
         draft.origin = origin.or_else(|| {
             let digest = self.surroundings.digest(&measured.octets);
-            Some(self.surroundings.origin(&reception(identity, &draft.clock, measured.received, &digest)))
+            Some(self.surroundings.origin(&names::reception(identity, &draft.clock, measured.received, &digest)))
         });
         if let Some(number) = measured.record.filter(|number| self.last_record.is_none_or(|last| *number > last)) {
             self.last_record = Some(number);
@@ -408,9 +431,15 @@ impl<S: Surroundings> Recorder<S> {
 
     fn begin(&mut self, now: Moment, token: Token, number: u32, head: RecordingHead) {
         let gateway = Now { clock: &self.surroundings.clock(), civil: self.surroundings.civil(now) };
-        if self.judge.recording(&head, now, &gateway) != Whose::Ours {
+        let origin = self.recording_origin(number, &head);
+        let named = origin.map(|origin| RecordingId(origin.0));
+        let known = origin.is_some_and(|origin| self.judge.is_refused(origin));
+        if self.judge.recording(&head, origin, now, &gateway) != Whose::Ours {
+            if self.of_others.len() >= RECORDINGS_KNOWN_MAX {
+                self.of_others.pop_first();
+            }
             self.of_others.insert(number);
-            self.others += 1;
+            self.others += u64::from(!known);
             return self.due.push(Answer::Refused(token));
         }
         self.of_others.remove(&number);
@@ -421,7 +450,8 @@ impl<S: Surroundings> Recorder<S> {
             self.event_with_mark(now, "recording", mark_key(&self.conversation.device.identity, kind), since);
         }
         let recording = Recording {
-            id: self.recording_id(number, &head),
+            id: named.unwrap_or_else(|| self.surroundings.recording_id()),
+            named: named.is_some(),
             span: head.samples_in(SEGMENT_SPAN_MAX),
             head,
             index: 0,
@@ -433,19 +463,17 @@ impl<S: Surroundings> Recorder<S> {
         self.recordings.insert(number, recording);
     }
 
-    /// A recording that a device or a file holds is the same one when it is sent again.
-    fn recording_id(&mut self, number: u32, head: &RecordingHead) -> RecordingId {
-        let named = match (self.conversation.file, head.memory, head.device_time) {
-            (Some(file), ..) => [&file[..], &number.to_be_bytes()].concat(),
-            (None, Memory::Stored, Some(time)) => time.encode().to_vec(),
-            _ => return self.surroundings.recording_id(),
-        };
-        let mut material = [self.conversation.device.identity.as_bytes(), &[0, 4], head.kind.name().as_bytes(), &[0]].concat();
-        material.extend(named);
-        for channel in &head.channels {
-            material.extend(channel.code.0.to_be_bytes());
-        }
-        RecordingId(self.surroundings.origin(&material).0)
+    /// What names a recording that a device or a file holds: the same one when it is sent again.
+    fn recording_origin(&self, number: u32, head: &RecordingHead) -> Option<Origin> {
+        let digest = (!head.octets.is_empty()).then(|| self.surroundings.digest(&head.octets));
+        let file = self.conversation.file.as_ref().map(|file| (file, number));
+        let name = names::recording(&self.conversation.device.identity, head, file, digest.as_ref())?;
+        Some(self.surroundings.origin(&name))
+    }
+
+    fn known_recording(&self, number: u32) -> Option<RecordingId> {
+        let under_way = self.recordings.get(&number).map(|recording| recording.id);
+        under_way.or_else(|| self.ended.iter().rev().find(|(known, _)| *known == number).map(|(_, id)| *id))
     }
 
     fn samples_lost(&mut self, number: u32, first: u64, count: u64) {
@@ -510,6 +538,12 @@ impl<S: Surroundings> Recorder<S> {
         self.file_pending(number, 0, true);
         self.file_noise(number);
         let ended = self.recordings.remove(&number);
+        if let Some(recording) = &ended {
+            if self.ended.len() >= RECORDINGS_KNOWN_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back((number, recording.id));
+        }
         let live = ended.as_ref().filter(|recording| recording.is_live());
         self.heard = live.map(|recording| recording.last_received).max(self.heard);
         if let Some(recording) = ended.filter(|recording| recording.lost.is_some() && recording.is_live()) {
@@ -637,63 +671,6 @@ impl<S: Surroundings> Recorder<S> {
         draft.from_clock = from_clock;
         self.filings.push_back(Filing { draft, answers: Vec::new() });
     }
-}
-
-fn missed(
-    kind: Kind,
-    recording: Vec<u8>,
-    (from_boottime_ns, to): (u64, Moment),
-    counted: Option<(u64, u64)>,
-    reason: MissedReason,
-) -> wire::Missed {
-    wire::Missed {
-        device: 0,
-        recording,
-        from_clock: 0,
-        from_boottime_ns,
-        to_boottime_ns: to.as_nanos(),
-        first: counted.map(|(first, _)| first),
-        last: counted.map(|(_, last)| last),
-        reason: reason.into(),
-        kind: record::kind_to_wire(kind).into(),
-        count: None,
-    }
-}
-
-impl Noise {
-    fn is_over(&self, now: Moment) -> bool {
-        now.since(self.since) >= NOISE_SPAN_MAX || self.segments.len() >= NOISE_SEGMENTS_MAX
-    }
-
-    /// One more hole: the span grows to its end, and what is between them is not counted.
-    fn add(&mut self, hole: wire::Missed, to: Moment) {
-        let samples = |missed: &wire::Missed| {
-            let span = missed.first.zip(missed.last).map(|(first, last)| last.saturating_sub(first).saturating_add(1));
-            missed.count.or(span)
-        };
-        let count = samples(&self.missed).zip(samples(&hole)).map(|(before, more)| before.saturating_add(more));
-        // Where one of them is not counted, time alone says which samples there were.
-        let counted = count.and(self.missed.first).zip(hole.last);
-        self.missed = wire::Missed {
-            first: counted.map(|(first, _)| first),
-            last: counted.map(|(_, last)| last),
-            count,
-            to_boottime_ns: hole.to_boottime_ns,
-            ..std::mem::take(&mut self.missed)
-        };
-        self.to = to;
-    }
-}
-
-/// What stands for the origin of a measurement that a device gave neither number nor time: its reception. It is never merged
-/// with another one, but an append that the disk failed in the middle of can be tried again without a double.
-fn reception(device: &str, clock: &wire::Clock, received: Moment, digest: &[u8; 32]) -> Vec<u8> {
-    [device.as_bytes(), &[0, 3], &clock.boot_id, &received.as_nanos().to_be_bytes(), digest].concat()
-}
-
-/// What names the judgement of a recording that is the same when it is read again.
-fn judgement(recording: &RecordingId, octets: &[u8]) -> Vec<u8> {
-    [&recording.0[..], &[0, 5], octets].concat()
 }
 
 /// Makes absent components absent; gives the class of the reason where what is left is no reading.

@@ -5,6 +5,9 @@ use kit_protocol::flac;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Channel, Memory, Rate};
 
+#[path = "recorder_tests/again.rs"]
+mod again;
+
 use crate::acquisition::belonging::Slots;
 use crate::identity::tenure::{Activation, Tenure};
 
@@ -37,7 +40,7 @@ impl Surroundings for Still {
 }
 
 fn recorder(streams: BTreeMap<Kind, StreamMark>) -> Recorder<Still> {
-    recorder_after(Marks { streams, opened: None })
+    recorder_after(Marks { streams, ..Marks::default() })
 }
 
 fn recorder_after(marks: Marks) -> Recorder<Still> {
@@ -53,14 +56,7 @@ fn recorder_after(marks: Marks) -> Recorder<Still> {
 
 fn head(leads: u32, rate: u32) -> RecordingHead {
     let channel = |code| Channel { code: Mdc(131_329 + code), scale: Decimal::new(1, 0), unit: "uV", filter: String::new() };
-    RecordingHead {
-        kind: Kind::Ecg,
-        channels: (0..leads).map(channel).collect(),
-        rate: Rate { samples: rate, seconds: 1 },
-        continuous: true,
-        device_time: None,
-        memory: Memory::Live,
-    }
+    RecordingHead::live(Kind::Ecg, (0..leads).map(channel).collect(), Rate { samples: rate, seconds: 1 })
 }
 
 fn at(second: u64) -> Moment {
@@ -339,7 +335,7 @@ fn i3_a_clock_that_began_in_1970_again_hides_no_span() {
     let ended_in_2026 = mark(1_790_000_000_000_000, 50, 1, true);
     let opened_in_1970 = mark(0, 7, 2, false);
     let streams = BTreeMap::from([(Kind::Ecg, ended_in_2026)]);
-    let marks = Marks { streams, opened: Some(opened_in_1970.clone()) };
+    let marks = Marks { streams, opened: Some(opened_in_1970.clone()), ..Marks::default() };
     assert_eq!(marks.before(Kind::Ecg), Some(&opened_in_1970));
 }
 

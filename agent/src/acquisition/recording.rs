@@ -26,6 +26,8 @@ const FLAGS_MAX: usize = 32;
 pub(super) struct Recording {
     pub(super) id: RecordingId,
     pub(super) head: RecordingHead,
+    /// Its id is made of what names it: sent again, it is the same one.
+    pub(super) named: bool,
     pub(super) index: u32,
     /// Frames of one segment: 4 s, or what was found to fit its bound.
     pub(super) span: usize,

@@ -50,6 +50,8 @@ pub(super) struct Signals {
 struct Batch {
     about: About,
     arrays: Vec<Array>,
+    /// How many of its observation came before it.
+    nth: u8,
     until: Moment,
 }
 
@@ -90,14 +92,20 @@ pub(super) type HandedOver = Option<Token>;
 impl Signals {
     /// Takes in the signals of one observation.
     pub(super) fn push(&mut self, now: Moment, about: &About, arrays: Vec<Array>, outputs: &mut Outputs) {
+        let mut nth = 0;
         for array in arrays.into_iter().filter(|array| !array.samples.is_empty()) {
             let fits = self.batch.as_ref().is_some_and(|batch| batch.takes(about, &array));
             if !fits {
                 self.flush(now, outputs);
             }
             let until = now + GATHER;
-            let batch = self.batch.get_or_insert_with(|| Batch { about: about.clone(), arrays: Vec::new(), until });
-            batch.arrays.push(array);
+            if self.batch.is_none() {
+                self.batch = Some(Batch { about: about.clone(), arrays: Vec::new(), nth, until });
+                nth = nth.saturating_add(1);
+            }
+            if let Some(batch) = &mut self.batch {
+                batch.arrays.push(array);
+            }
         }
         // Signals of another observation without a time cannot be told to be of the same one.
         if about.time.is_none() || about.measured.memory == Memory::Stored {
@@ -151,7 +159,7 @@ impl Signals {
     }
 
     fn flush(&mut self, now: Moment, outputs: &mut Outputs) {
-        let Some(Batch { about, arrays, .. }) = self.batch.take() else { return };
+        let Some(Batch { about, arrays, nth, .. }) = self.batch.take() else { return };
         let Some(first) = arrays.first() else { return };
         let (rate, count, code) = (first.rate, first.samples.len(), first.code);
         let frames = u64::try_from(count).unwrap_or(u64::MAX);
@@ -175,13 +183,16 @@ impl Signals {
             _ => {
                 self.end();
                 self.recordings += 1;
+                let mut octets = about.measured.octets.clone();
+                // Recordings of one observation are not each other's.
+                octets.extend((nth > 0).then_some(nth));
                 let head = RecordingHead {
-                    kind: kind(code),
-                    channels: channels.clone(),
-                    rate,
                     continuous: false,
-                    device_time: about.measured.device_time,
+                    device_time: about.measured.usable_time(),
                     memory: about.measured.memory,
+                    record: about.measured.record,
+                    octets,
+                    ..RecordingHead::live(kind(code), channels.clone(), rate)
                 };
                 self.queue.push_back(Queued::Begin { recording: self.recordings, head });
                 0

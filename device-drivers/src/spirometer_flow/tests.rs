@@ -1,4 +1,4 @@
-use kit_protocol::reading::Quantity;
+use kit_protocol::reading::{Memory, Quantity};
 use proptest::prelude::*;
 
 use super::*;
@@ -130,6 +130,7 @@ fn a_session_gives_curves_figures_and_its_best_with_grades() {
     for (_, output) in &given {
         if let Ok((_, Output::Measured(m))) = output {
             assert_eq!((m.context.as_slice(), m.memory, m.record, m.device_time), (&context[..], Memory::Live, None, None));
+            assert!(m.derived, "the device gave a flow, these are ours");
         }
     }
 }

@@ -8,7 +8,7 @@ use device_drivers::registry;
 use kit_agent::store::thread::{Draft, StoreHandle};
 use kit_protocol::decimal::Decimal;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Block, Channel, Kind, Measured, Memory, Quantity, Rate, RecordingHead, Value};
+use kit_protocol::reading::{Block, Channel, Kind, Measured, Quantity, Rate, RecordingHead, Value};
 use kit_protocol::uplink::id::Origin;
 use kit_protocol::uplink::wire;
 use kit_protocol::uplink::wire::record::Content;
@@ -58,14 +58,8 @@ pub fn of_samples(driver_name: &str, head: &RecordingHead, samples: &[i32]) -> R
 /// The head of a recording of these leads.
 #[must_use]
 pub fn head(kind: Kind, codes: &[Mdc], scale: Decimal, unit: &'static str, rate_hz: u32) -> RecordingHead {
-    RecordingHead {
-        kind,
-        channels: codes.iter().map(|code| Channel { code: *code, scale, unit, filter: String::new() }).collect(),
-        rate: Rate { samples: rate_hz, seconds: 1 },
-        continuous: false,
-        device_time: None,
-        memory: Memory::Live,
-    }
+    let channels = codes.iter().map(|code| Channel { code: *code, scale, unit, filter: String::new() }).collect();
+    RecordingHead { continuous: false, ..RecordingHead::live(kind, channels, Rate { samples: rate_hz, seconds: 1 }) }
 }
 
 /// How much waits.
