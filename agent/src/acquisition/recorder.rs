@@ -379,10 +379,8 @@ impl<S: Surroundings> Recorder<S> {
         if let Some(recording) = recording {
             reading.recording = recording.id.0.to_vec();
         }
-        // A recording that is read again, out of a memory or a file, is found to be as it was before.
-        let again = recording.filter(|recording| measured.is_judgement() && !recording.is_live());
-        let origin =
-            origin.or_else(|| again.map(|recording| self.surroundings.origin(&judgement(&recording.id, &measured.octets))));
+        let again = recording.filter(|_| measured.is_judgement()).and_then(|recording| recording.judgement(&measured.octets));
+        let origin = origin.or_else(|| again.map(|material| self.surroundings.origin(&material)));
         let clock = self.surroundings.clock();
         reading.device_offset_ms = measured.device_time.and_then(|_| self.judge.offset_ms(&clock));
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));
@@ -689,11 +687,6 @@ impl Noise {
 /// with another one, but an append that the disk failed in the middle of can be tried again without a double.
 fn reception(device: &str, clock: &wire::Clock, received: Moment, digest: &[u8; 32]) -> Vec<u8> {
     [device.as_bytes(), &[0, 3], &clock.boot_id, &received.as_nanos().to_be_bytes(), digest].concat()
-}
-
-/// What names the judgement of a recording that is the same when it is read again.
-fn judgement(recording: &RecordingId, octets: &[u8]) -> Vec<u8> {
-    [&recording.0[..], &[0, 5], octets].concat()
 }
 
 /// Makes absent components absent; gives the class of the reason where what is left is no reading.
