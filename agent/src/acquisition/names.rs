@@ -2,7 +2,6 @@
 
 use kit_protocol::moment::Moment;
 use kit_protocol::reading::{Kind, Memory, RecordingHead};
-use kit_protocol::uplink::id::RecordingId;
 use kit_protocol::uplink::wire;
 
 /// Of a measurement that a device gave neither number nor time: its reception. It is never merged with another one, but an
@@ -49,9 +48,4 @@ fn in_memory(head: &RecordingHead, digest: Option<&[u8; 32]>) -> Option<Vec<u8>>
 /// Of what a device shows until it measures again, without number or time.
 pub(super) fn shown(device: &str, kind: Kind, digest: &[u8; 32]) -> Vec<u8> {
     [device.as_bytes(), &[0, 5], kind.name().as_bytes(), &[0], digest].concat()
-}
-
-/// Of the judgement of a recording that is the same when it is read again.
-pub(super) fn judgement(recording: &RecordingId, octets: &[u8]) -> Vec<u8> {
-    [&recording.0[..], &[0, 6], octets].concat()
 }

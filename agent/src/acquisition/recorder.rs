@@ -397,11 +397,9 @@ impl<S: Surroundings> Recorder<S> {
         if let Some(id) = measured.recording.and_then(|number| self.known_recording(number)) {
             reading.recording = id.0.to_vec();
         }
-        // A recording that is read again, out of a memory or a file, is found to be as it was before.
         let recording = measured.recording.and_then(|number| self.recordings.get(&number));
-        let again = recording.filter(|recording| measured.is_judgement() && !recording.is_live());
-        let judged = |recording: &Recording| self.surroundings.origin(&names::judgement(&recording.id, &measured.octets));
-        let origin = origin.or_else(|| again.map(judged));
+        let again = recording.filter(|_| measured.is_judgement()).and_then(|recording| recording.judgement(&measured.octets));
+        let origin = origin.or_else(|| again.map(|material| self.surroundings.origin(&material)));
         let clock = self.surroundings.clock();
         reading.device_offset_ms = measured.usable_time().and_then(|_| self.judge.offset_ms(&clock));
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));
@@ -673,6 +671,9 @@ impl<S: Surroundings> Recorder<S> {
     }
 }
 
+        let recording = measured.recording.and_then(|number| self.recordings.get(&number));
+        let again = recording.filter(|_| measured.is_judgement()).and_then(|recording| recording.judgement(&measured.octets));
+        let origin = origin.or_else(|| again.map(|material| self.surroundings.origin(&material)));
 /// Makes absent components absent; gives the class of the reason where what is left is no reading.
 fn take_or_refuse(measured: &mut Measured) -> Result<(), &'static str> {
     plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device).map_err(|refusal| refusal.class)?;

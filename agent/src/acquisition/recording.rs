@@ -78,6 +78,11 @@ impl Recording {
         self.head.memory == Memory::Live
     }
 
+    /// What names a judgement of it where it is read again, out of a memory or a file, and found to be as it was before.
+    pub(super) fn judgement(&self, octets: &[u8]) -> Option<Vec<u8>> {
+        (!self.is_live()).then(|| [&self.id.0[..], &[0, 5], octets].concat())
+    }
+
     pub(super) fn channels(&self) -> usize {
         self.head.channels.len().max(1)
     }

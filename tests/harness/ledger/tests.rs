@@ -49,7 +49,7 @@ fn perfect_of(lines: &str, seconds: u64) -> Run {
 }
 
 /// The stored segment of `count` samples from `first` on, received 30 ms after it was sent.
-fn segment(stream: &truth::Stream, first: usize, count: usize) -> StoredSegment {
+fn segment(stream: &Stream, first: usize, count: usize) -> StoredSegment {
     StoredSegment {
         key: format!("e/waveforms/{first}"),
         device: "ecg".to_owned(),
