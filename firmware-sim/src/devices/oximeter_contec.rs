@@ -95,7 +95,8 @@ impl Oximeter {
                     vec![Carried::Row { stream: 0, counter: None, values: vec![i32::from(realtime.pleth)] }]
                 }
                 Ok(Message::Points(points)) => {
-                    let first = std::mem::replace(&mut point, point + POINTS);
+                    let first = point;
+                    point += POINTS;
                     let numbered = points.iter().zip(first..).filter_map(|(point, number)| Some((point.as_ref()?, number)));
                     numbered.map(|(point, number)| Carried::Reading(Box::new(remembered(point, number)))).collect()
                 }
