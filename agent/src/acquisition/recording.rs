@@ -80,7 +80,7 @@ impl Recording {
 
     /// What names a judgement of it where it is read again, out of a memory or a file, and found to be as it was before.
     pub(super) fn judgement(&self, octets: &[u8]) -> Option<Vec<u8>> {
-        (!self.is_live()).then(|| [&self.id.0[..], &[0, 5], octets].concat())
+        (!self.is_live()).then(|| [&self.id.0[..], &[0, 6], octets].concat())
     }
 
     pub(super) fn channels(&self) -> usize {

@@ -14,11 +14,14 @@ const FORMATS: [Format; 4] = [Format::Ecg90a, Format::Scp, Format::Edf, Format::
 const BEGAN: DateTime = DateTime { year: 2026, month: 11, day: 21, hour: 8, minute: 30, second: 5 };
 const SECONDS: u32 = 12;
 
+/// The first sample of each segment, and its samples, by index.
+type Segments = BTreeMap<u32, (u64, Vec<i32>)>;
+
 /// What the centre has of recordings and of what was found of them.
 #[derive(Default)]
 struct AtCentre {
     /// Segments of each recording by their index, with the first sample's.
-    recordings: BTreeMap<Vec<u8>, BTreeMap<u32, (u64, Vec<i32>)>>,
+    recordings: BTreeMap<Vec<u8>, Segments>,
     /// Segments that came twice.
     doubles: usize,
     /// Recordings that something was found of, and what.
