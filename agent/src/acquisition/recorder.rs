@@ -671,9 +671,6 @@ impl<S: Surroundings> Recorder<S> {
     }
 }
 
-        let recording = measured.recording.and_then(|number| self.recordings.get(&number));
-        let again = recording.filter(|_| measured.is_judgement()).and_then(|recording| recording.judgement(&measured.octets));
-        let origin = origin.or_else(|| again.map(|material| self.surroundings.origin(&material)));
 /// Makes absent components absent; gives the class of the reason where what is left is no reading.
 fn take_or_refuse(measured: &mut Measured) -> Result<(), &'static str> {
     plausibility::accept(&mut measured.values, &measured.status, StatedBy::Device).map_err(|refusal| refusal.class)?;
