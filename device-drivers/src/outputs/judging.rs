@@ -177,7 +177,7 @@ mod tests {
 
     use kit_protocol::decimal::Decimal;
     use kit_protocol::nomenclature::Mdc;
-    use kit_protocol::reading::{Channel, Memory, Rate};
+    use kit_protocol::reading::{Channel, Rate};
 
     use super::*;
 
@@ -185,14 +185,8 @@ mod tests {
 
     fn head(continuous: bool) -> RecordingHead {
         let channel = |code| Channel { code, scale: Decimal::whole(1), unit: "uV", filter: String::new() };
-        RecordingHead {
-            kind: Kind::Ecg,
-            channels: vec![channel(Mdc::ECG_II), channel(Mdc::by_name("V3").unwrap())],
-            rate: Rate { samples: 250, seconds: 1 },
-            continuous,
-            device_time: None,
-            memory: Memory::Live,
-        }
+        let channels = vec![channel(Mdc::ECG_II), channel(Mdc::by_name("V3").unwrap())];
+        RecordingHead { continuous, ..RecordingHead::live(Kind::Ecg, channels, Rate { samples: 250, seconds: 1 }) }
     }
 
     /// A beat a second in both leads, of a millivolt; V3 flat and marked off in the seconds that `off` says.

@@ -81,7 +81,7 @@ mod tests {
 
     fn head() -> RecordingHead {
         let rate = Rate { samples: 100, seconds: 1 };
-        RecordingHead { kind: Kind::Ecg, channels: Vec::new(), rate, continuous: true, device_time: None, memory: Memory::Live }
+        RecordingHead::live(Kind::Ecg, Vec::new(), rate)
     }
 
     fn block(first: u64) -> Block {
