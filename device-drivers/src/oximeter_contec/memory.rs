@@ -65,6 +65,8 @@ struct About {
     points: u32,
     /// Octets of them, as its length counts.
     came: u32,
+    /// Octets among them were lost.
+    broken: bool,
 }
 
 impl About {
@@ -109,7 +111,12 @@ pub(super) struct Memory {
     stage: Stage,
     until: Moment,
     segments: Vec<About>,
+    /// Points of the segment that comes. They carry no number of their own, so that one that is lost would move all behind it:
+    /// where octets were lost among them, none counts, and they are asked for again in the next conversation.
+    coming: Vec<Waiting>,
     points: VecDeque<Waiting>,
+    /// We asked: what comes unasked then is of an earlier question, and of no segment that can be told.
+    asked: bool,
     /// Handed over and not yet answered.
     awaited: BTreeSet<Token>,
     may_delete: bool,
@@ -123,7 +130,9 @@ impl Memory {
             stage: Stage::Idle,
             until: Moment::ZERO,
             segments: Vec::new(),
+            coming: Vec::new(),
             points: VecDeque::new(),
+            asked: false,
             awaited: BTreeSet::new(),
             may_delete,
             spoilt: false,
@@ -133,6 +142,7 @@ impl Memory {
     /// The number of segments was asked for.
     pub(super) fn begin(&mut self, now: Moment) {
         self.stage = Stage::Counting;
+        self.asked = true;
         self.until = now + ANSWER_MAX;
     }
 
@@ -142,7 +152,11 @@ impl Memory {
 
     /// Octets did not arrive.
     pub(super) fn spoil(&mut self) {
-        self.spoilt |= matches!(self.stage, Stage::Fetching { .. });
+        if let Stage::Fetching { at } = self.stage {
+            self.spoilt = true;
+            self.coming.clear();
+            self.segments.iter_mut().skip(at).take(1).for_each(|about| about.broken = true);
+        }
     }
 
     /// Takes in what the device says of its memory, asked or not.
@@ -163,7 +177,10 @@ impl Memory {
         }
         match self.stage {
             Stage::Describing { at } if self.segments.get(at).is_some_and(About::described) => self.describe(now, at + 1, io),
-            Stage::Fetching { at } if self.segments.get(at).is_some_and(About::complete) => self.fetch(now, at + 1),
+            Stage::Fetching { at } if self.segments.get(at).is_some_and(About::complete) => {
+                self.points.extend(self.coming.drain(..));
+                self.fetch(now, at + 1)
+            }
             _ => Next::Wait,
         }
     }
@@ -175,7 +192,9 @@ impl Memory {
             Stage::Counting => self.done(),
             Stage::Describing { at } => self.describe(now, at + 1, io),
             Stage::Fetching { at } => {
+                // Fewer than announced, and no octet out of place: they stand where they are, and stay on the device too.
                 self.spoilt = true;
+                self.points.extend(self.coming.drain(..));
                 self.fetch(now, at + 1)
             }
         }
@@ -249,12 +268,17 @@ impl Memory {
 
     fn take(&mut self, now: Moment, point: Option<Point>, octets: u32) {
         self.until = now + ANSWER_MAX;
+        let fetching = matches!(self.stage, Stage::Fetching { .. });
         let about = match self.stage {
             Stage::Fetching { at } => self.segments.get_mut(at),
+            _ if self.asked => return,
             _ => self.segments.last_mut(),
         };
         let mut at = None;
         if let Some(about) = about {
+            if about.broken {
+                return;
+            }
             about.came = about.came.saturating_add(octets);
             if point.is_some() {
                 at = about.start().map(|start| start + i64::from(about.points));
@@ -263,10 +287,14 @@ impl Memory {
         }
         let valued = point.filter(|point| !numbers(point).is_empty());
         if let Some(point) = valued {
-            if self.points.len() < POINTS_MAX {
-                self.points.push_back(Waiting { point, at });
-            } else {
-                self.spoilt = true;
+            let waiting = Waiting { point, at };
+            match self.points.len() + self.coming.len() < POINTS_MAX {
+                true if fetching => self.coming.push(waiting),
+                true => self.points.push_back(waiting),
+                false => {
+                    self.spoilt = true;
+                    self.spoil();
+                }
             }
         }
     }

@@ -172,6 +172,16 @@ fn a_segment_that_does_not_come_whole_is_kept_on_the_device() {
 }
 
 #[test]
+fn a_segment_with_octets_lost_in_it_gives_no_point_at_a_wrong_time() {
+    let mut script = stored(&[[point(97), point(96), point(95)], [point(94), point(93), point(92)]]);
+    // Before its last packet: half of another one.
+    let at = script.len() - 3;
+    script.insert(at, sends(vec![0x0f, 0x80, 0x80]));
+    let given = play(&Start::default(), &script[..at + 2]);
+    assert_eq!(measured(&given).len(), 0);
+}
+
+#[test]
 fn a_night_waits_for_a_store_that_is_slow_and_nothing_of_it_is_lost() {
     let points: Vec<_> = (0..2_000).map(|_| [point(97), point(96), point(95)]).collect();
     let mut script = stored(&points);
