@@ -52,7 +52,8 @@ pub const DRIVER: Driver = Driver {
     ],
     security: Security::None,
     pairing: Pairing::None,
-    memory: false,
+    // Its last cuff reading stays on the line until there is another one.
+    memory: true,
     allowed: &[],
     quirks: &[],
     session: |start| Box::new(Monitor::new(&start)),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::devices::DEVICES;
 use crate::ecg_files::{EcgFile, Format};
 use crate::faults::Scenario;
 use crate::firmware::calendar;
-use crate::run::{Attachment, DeviceSpec, Handle, spawn};
+use crate::run::{Attachment, DeviceSpec, Handle, SimError, spawn, spawn_on_bus};
 use crate::truth::Truth;
 
 /// How often it is checked that the device still runs.
@@ -33,6 +33,8 @@ enum Command {
     Device(DeviceArguments),
     /// Writes ECG files, as recorders of several makers would of the same patient, and ends.
     EcgFiles(EcgFilesArguments),
+    /// Runs several Bluetooth devices around one virtual BlueZ until they are stopped.
+    Bus(BusArguments),
     /// Names the devices.
     List {
         /// One JSON object a line.
@@ -81,6 +83,25 @@ struct EcgFilesArguments {
     truth: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct BusArguments {
+    /// Their names, as `list` gives them.
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// The socket of their virtual BlueZ.
+    #[arg(long, value_name = "SOCKET")]
+    bus: PathBuf,
+    /// Patient, noise and addresses.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What goes wrong with each of them, and when.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// The folder in which to write what each really put on its link, in a file NAME.jsonl.
+    #[arg(long, value_name = "FOLDER")]
+    truth: Option<PathBuf>,
+}
+
 /// Runs `kit-sim`. Exit codes: 0 done, 1 failed, 2 wrong use.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(args) {
@@ -94,6 +115,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::List { json } => list(json),
         Command::Device(arguments) => device(arguments),
         Command::EcgFiles(arguments) => ecg_files(arguments),
+        Command::Bus(arguments) => bus(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -147,32 +169,48 @@ fn ecg_files(arguments: EcgFilesArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+fn scenario(path: Option<&Path>) -> Result<Scenario, Failure> {
+    let Some(path) = path else { return Ok(Scenario::default()) };
+    let named = |what: &dyn std::fmt::Display| Failure::wrong_use(format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+    Scenario::parse(&text).map_err(|error| named(&error))
+}
+
+fn truth(path: Option<&Path>) -> Result<Truth, Failure> {
+    let Some(path) = path else { return Ok(Truth::none()) };
+    Truth::to(path).map_err(|error| Failure::wrong_use(format!("{}: {error}", path.display())))
+}
+
 fn device(arguments: DeviceArguments) -> Result<(), Failure> {
-    let scenario = match &arguments.scenario {
-        None => Scenario::default(),
-        Some(path) => {
-            let named = |what: &dyn std::fmt::Display| Failure::wrong_use(format!("{}: {what}", path.display()));
-            let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
-            Scenario::parse(&text).map_err(|error| named(&error))?
-        }
-    };
-    let truth = match &arguments.truth {
-        None => Truth::none(),
-        Some(path) => Truth::to(path).map_err(|error| Failure::wrong_use(format!("{}: {error}", path.display())))?,
-    };
+    let (scenario, truth) = (scenario(arguments.scenario.as_deref())?, truth(arguments.truth.as_deref())?);
     let attachment = match (arguments.pty, arguments.bus) {
         (Some(path), _) => Attachment::Pty(path),
         (None, Some(path)) => Attachment::Bus(path),
         (None, None) => return Err(Failure::wrong_use("give --pty PATH or --bus SOCKET")),
     };
+    let spec = DeviceSpec { name: arguments.name, attachment, seed: arguments.seed, scenario, truth };
+    until_stopped(|| spawn(spec))
+}
+
+fn bus(arguments: BusArguments) -> Result<(), Failure> {
+    let scenario = scenario(arguments.scenario.as_deref())?;
+    let spec = |name: String| {
+        let file = arguments.truth.as_ref().map(|folder| folder.join(format!("{name}.jsonl")));
+        let (attachment, truth) = (Attachment::Bus(arguments.bus.clone()), truth(file.as_deref())?);
+        Ok(DeviceSpec { name, attachment, seed: arguments.seed, scenario: scenario.clone(), truth })
+    };
+    let specs = arguments.names.into_iter().map(spec).collect::<Result<Vec<_>, Failure>>()?;
+    until_stopped(|| spawn_on_bus(&arguments.bus, specs))
+}
+
+fn until_stopped(start: impl FnOnce() -> Result<Handle, SimError>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
     runtime.block_on(async {
         // Before the device is there, so that no signal finds the default action.
         let signal = |kind| tokio::signal::unix::signal(kind).map_err(Failure::failed);
         let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
-        let spec = DeviceSpec { name: arguments.name, attachment, seed: arguments.seed, scenario, truth };
-        let handle = spawn(spec).map_err(Failure::wrong_use)?;
+        let handle = start().map_err(Failure::wrong_use)?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

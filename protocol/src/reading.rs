@@ -122,8 +122,8 @@ pub(crate) fn set_bits(bits: u32, names: &'static [Status]) -> impl Iterator<Ite
     names.iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| *term)
 }
 
-/// With one of these, a measurement's device time cannot be placed among others. Source: Pulse Oximeter Service 1.0 §3.3.1.6,
-/// Device and Sensor Status bit 15; Elapsed Time Service 1.0 §3.1.1, flags bit 5 cleared.
+/// With one of these, a measurement's device time cannot be placed among others. Source: Pulse Oximeter Service 1.0,
+/// PLX Spot-check Measurement flags bit 4; Elapsed Time Service 1.0, flags bit 5 cleared.
 pub const TIME_TELLS_NOTHING: [Status; 2] = ["device-clock-not-set", "time-not-on-current-timeline"];
 
 /// Something about the circumstances of a measurement that the device states. Shape: what and its value, in kebab-case, as the

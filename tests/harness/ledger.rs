@@ -1,8 +1,8 @@
 //! The ledger of a fault run: what the devices put on the link against what the centre stored.
 //!
 //! made = stored + missed + **missing**; missing 0, **double** 0 and wrong assignment 0 is the whole product. The unit is a spot
-//! device's measurement that was wholly delivered on an open link, or a stream's sample per channel; the values that a stream
-//! gives every ten seconds are not counted. A stored segment must equal a run of the truth's samples, found by the device's
+//! device's measurement that was wholly delivered on an open link, or a stream's sample per channel. Not counted are the values
+//! that a stream gives every ten seconds, and what the kit derived. A stored segment must equal a run of the truth's samples, found by the device's
 //! counter, else by reception ± 1 s and equality. `missed` is what the kit itself declared; such a span may not exceed its
 //! fault by more than 6 s, else it excuses nothing. What the centre has beyond what was made counts as double, be it a second
 //! copy or something that nothing made. Everything here is pure.
@@ -45,6 +45,8 @@ pub struct StoredReading {
     pub boottime_ns: u64,
     /// What it says.
     pub measurement: Measurement,
+    /// The kit computed it: no device made it.
+    pub derived: bool,
 }
 
 /// A segment that the centre has, decoded to the integers the device sent.

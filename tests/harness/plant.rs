@@ -131,7 +131,8 @@ pub struct Plant {
     places: Places,
     directory: PathBuf,
     agent: Option<Program>,
-    devices: Vec<(Simulated, Program)>,
+    /// By name; the Bluetooth devices are one program.
+    devices: Vec<(&'static str, Program)>,
     centre: Program,
     /// Issues every certificate of the plant.
     pub authority: Authority,
@@ -223,19 +224,31 @@ impl Plant {
 
     /// Starts the devices that are wanted, and waits until the kit can meet them.
     pub async fn start_devices(&mut self, wanted: impl Fn(Simulated) -> bool) -> Result<(), PlantError> {
-        for device in self.layout.devices.clone().into_iter().filter(|device| wanted(*device)) {
-            self.start_device(device).await?;
+        let (bluetooth, serial): (Vec<Simulated>, Vec<Simulated>) =
+            self.layout.devices.iter().filter(|device| wanted(**device)).partition(|device| device.bluetooth());
+        if let Some(first) = bluetooth.first() {
+            let arguments = devices::bus_arguments(&bluetooth, &self.places, self.layout.seed);
+            // One of several has its own name in logs and complaints.
+            let name = if bluetooth.len() == 1 { first.name() } else { "bluetooth" };
+            self.start_simulator(name, arguments, self.places.meeting_point(*first)).await?;
+        }
+        for device in serial {
+            let arguments = device.arguments(&self.places, self.layout.seed);
+            self.start_simulator(device.name(), arguments, self.places.meeting_point(device)).await?;
         }
         Ok(())
     }
 
-    async fn start_device(&mut self, device: Simulated) -> Result<(), PlantError> {
-        let mut arguments = device.arguments(&self.places, self.layout.seed);
+    async fn start_simulator(
+        &mut self,
+        name: &'static str,
+        mut arguments: Vec<OsString>,
+        there: PathBuf,
+    ) -> Result<(), PlantError> {
         if let Some(scenario) = &self.layout.scenario {
             arguments.extend(["--scenario".into(), scenario.into()]);
         }
-        let mut program = self.launch("sim", device.name(), &arguments, &[])?;
-        let there = self.places.meeting_point(device);
+        let mut program = self.launch("sim", name, &arguments, &[])?;
         let ready = async {
             while !there.exists() {
                 if program.ended().is_some() {
@@ -246,9 +259,9 @@ impl Plant {
             true
         };
         if !tokio::time::timeout(READY_WITHIN, ready).await.unwrap_or(false) {
-            return Err(self.complaint(device.name(), "does not appear"));
+            return Err(self.complaint(name, "does not appear"));
         }
-        self.devices.push((device, program));
+        self.devices.push((name, program));
         Ok(())
     }
 
@@ -415,9 +428,9 @@ impl Plant {
         if self.agent.as_mut().is_some_and(|agent| agent.ended().is_some()) {
             ended = Some("agent");
         }
-        for (device, program) in &mut self.devices {
+        for (name, program) in &mut self.devices {
             if program.ended().is_some() {
-                ended = Some(device.name());
+                ended = Some(name);
             }
         }
         if let Some(program) = ended {

@@ -5,7 +5,7 @@ use kit_protocol::flac;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Channel, Memory, Rate};
 
-#[path = "recorder_tests/again.rs"]
+#[path = "recorder_again_tests.rs"]
 mod again;
 
 use crate::acquisition::belonging::Slots;

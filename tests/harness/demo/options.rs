@@ -1,6 +1,7 @@
 //! The command line of the demonstration.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,8 +30,11 @@ pub struct Options {
     /// Which MQTT broker; mosquitto must be installed.
     #[arg(long, value_enum, default_value_t = BrokerChoice::Embedded)]
     pub broker: BrokerChoice,
-    /// Which devices, separated by commas.
-    #[arg(long, value_delimiter = ',', value_parser = device, default_values_t = devices::all())]
+    /// Which devices, separated by commas, or `all`.
+    #[arg(long = "devices", value_name = "DEVICES", value_delimiter = ',', value_parser = choice, default_values_t = usual())]
+    choices: Vec<Choice>,
+    /// The devices chosen, each once.
+    #[arg(skip)]
     pub devices: Vec<Simulated>,
     /// Leaves everything in this directory: `kit` is the agent's state, `centre` the centre's.
     #[arg(long)]
@@ -38,6 +42,22 @@ pub struct Options {
     /// Prints nothing but the ledger, as one JSON object; progress goes to standard error.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Devices on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    One(Simulated),
+    All,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(device) => device.fmt(f),
+            Self::All => f.write_str("all"),
+        }
+    }
 }
 
 /// A broker's name on the command line.
@@ -53,13 +73,17 @@ impl Options {
     /// Parses a command line, the program's name first.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut options = Self::try_parse_from(arguments)?;
-        let mut once = Vec::new();
-        options.devices.retain(|device| {
-            !once.contains(device) && {
-                once.push(*device);
-                true
+        for choice in &options.choices {
+            let chosen: Vec<Simulated> = match choice {
+                Choice::One(device) => vec![*device],
+                Choice::All => devices::all().collect(),
+            };
+            for device in chosen {
+                if !options.devices.contains(&device) {
+                    options.devices.push(device);
+                }
             }
-        });
+        }
         Ok(options)
     }
 
@@ -79,10 +103,17 @@ impl Options {
     }
 }
 
-fn device(name: &str) -> Result<Simulated, String> {
-    devices::find(name).ok_or_else(|| {
+fn usual() -> Vec<Choice> {
+    devices::usual().map(Choice::One).collect()
+}
+
+fn choice(name: &str) -> Result<Choice, String> {
+    if name == "all" {
+        return Ok(Choice::All);
+    }
+    devices::find(name).map(Choice::One).ok_or_else(|| {
         let names: Vec<&str> = devices::all().map(Simulated::name).collect();
-        format!("expected one of {}", names.join(", "))
+        format!("expected all, or one of {}", names.join(", "))
     })
 }
 
@@ -98,7 +129,7 @@ mod tests {
     fn a_bare_command_line_is_one_minute_with_one_cut_and_one_kill() {
         let options = parse("").unwrap();
         assert_eq!((options.seconds, options.cuts, options.kills, options.broker()), (60, 1, 1, Kind::Embedded));
-        assert!(options.devices.iter().copied().eq(devices::all()));
+        assert!(options.devices.iter().copied().eq(devices::usual()));
         assert!(!options.json && options.keep.is_none());
     }
 
@@ -106,6 +137,7 @@ mod tests {
     fn a_device_named_twice_is_one_device() {
         let devices = parse("--devices oximeter-nonin,oximeter-nonin").unwrap().devices;
         assert_eq!(devices, [devices::find("oximeter-nonin").unwrap()]);
+        assert!(parse("--devices thermometer,all").unwrap().devices.len() == devices::all().count());
     }
 
     #[test]

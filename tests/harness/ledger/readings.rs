@@ -1,12 +1,9 @@
 //! Spot measurements: each made one stored once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::truth::{MadeReading, Measurement};
 use super::{ACTIVATION_TOLERANCE, Balance, Run, SPOT_TOLERANCE, StoredReading, assignment_at, nanoseconds};
-
-/// Kinds that are values of a stream without samples.
-const STREAMED: [&str; 2] = ["cuff-pressure", "heart-rate"];
 
 pub(super) fn compare(run: &Run, balance: &mut Balance) {
     let mut waiting: HashMap<(&str, &Measurement), Vec<&StoredReading>> = HashMap::new();
@@ -16,7 +13,9 @@ pub(super) fn compare(run: &Run, balance: &mut Balance) {
             balance.wrong_assignment += 1;
             balance.find(format!("reading {} is under assignment {:?}", stored.key, stored.assignment));
         }
-        waiting.entry((&stored.device, &stored.measurement)).or_default().push(stored);
+        if !stored.derived {
+            waiting.entry((&stored.device, &stored.measurement)).or_default().push(stored);
+        }
     }
     for (made, delivered) in once_each(&run.truth.readings) {
         let found = waiting.get_mut(&(made.device.as_str(), &made.measurement));
@@ -41,10 +40,13 @@ pub(super) fn compare(run: &Run, balance: &mut Balance) {
             }
         }
     }
+    let spot: HashSet<(&str, &str)> =
+        run.truth.readings.iter().map(|made| (made.device.as_str(), made.measurement.kind.as_str())).collect();
     for ((device, measurement), extra) in waiting {
-        // A stream gives a value every ten seconds; those are not counted.
-        let streamed = STREAMED.contains(&measurement.kind.as_str());
-        if streamed || run.truth.streams.keys().any(|stream| stream.device == device) {
+        // A stream, be it of samples or of values alone, gives a value every ten seconds; those are not counted. No device
+        // names one of them by number or time.
+        let values_alone = !measurement.named() && !spot.contains(&(device, measurement.kind.as_str()));
+        if values_alone || run.truth.streams.keys().any(|stream| stream.device == device) {
             continue;
         }
         for stored in extra {

@@ -260,6 +260,7 @@ fn spot(readings: &[(&str, Option<u64>, bool)]) -> Run {
         let boottime_ns = START + units(index) * 10 * SECOND;
         let reading = pulse(value, *record);
         stored.push(StoredReading {
+            derived: false,
             key: format!("e/vitals/{index}"),
             device: "oximeter".to_owned(),
             assignment: Some("a-1".to_owned()),
@@ -352,6 +353,7 @@ fn remembered(stored_under: Option<&str>) -> Balance {
     let period =
         |second: u64, assignment: &str| Period { from_boottime_ns: second * SECOND, assignment: Some(assignment.to_owned()) };
     let readings = stored_under.map(|assignment| StoredReading {
+        derived: false,
         key: "e/vitals/1".to_owned(),
         device: "oximeter".to_owned(),
         assignment: Some(assignment.to_owned()),

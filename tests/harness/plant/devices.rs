@@ -40,13 +40,12 @@ impl Simulated {
         DEVICES.get(self.0).is_some_and(|device| matches!(device.connection, Connection::Gatt(_)))
     }
 
-    /// The arguments of `kit-sim`.
+    /// The arguments of `kit-sim` for a device on a serial line.
     pub fn arguments(self, places: &Places, seed: u64) -> Vec<OsString> {
-        let link = if self.bluetooth() { "--bus" } else { "--pty" };
         vec![
             "device".into(),
             self.name().into(),
-            link.into(),
+            "--pty".into(),
             places.meeting_point(self).into(),
             "--seed".into(),
             seed.to_string().into(),
@@ -70,6 +69,23 @@ impl Simulated {
         let octets = make(seed, &Scenario::default(), Truth::none()).address();
         Some(octets.map(|octet| format!("{octet:02X}")).join(":"))
     }
+}
+
+/// The arguments of `kit-sim` for Bluetooth devices: they share the one virtual BlueZ.
+pub fn bus_arguments(devices: &[Simulated], places: &Places, seed: u64) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["bus".into()];
+    arguments.extend(devices.iter().map(|device| device.name().into()));
+    let options: [OsString; 6] =
+        ["--bus".into(), places.bus().into(), "--seed".into(), seed.to_string().into(), "--truth".into(), (&places.truth).into()];
+    arguments.extend(options);
+    arguments
+}
+
+/// Some of every sort, as a home has them: the demonstration's, where nothing else is asked for.
+pub fn usual() -> impl Iterator<Item = Simulated> {
+    ["oximeter-nonin", "ecg-ads1298", "blood-pressure", "thermometer", "glucose-meter", "spirometer-flow"]
+        .into_iter()
+        .filter_map(find)
 }
 
 impl fmt::Display for Simulated {
@@ -122,6 +138,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_usual_devices_and_their_addresses_are_six() {
+        assert_eq!(usual().count(), 6, "each of them can be simulated");
+        let addresses: Vec<_> = all().filter_map(|device| device.address(1)).collect();
+        let once: std::collections::BTreeSet<_> = addresses.iter().collect();
+        assert_eq!(once.len(), addresses.len(), "devices on one bus are told apart");
+    }
+
+    #[test]
     fn a_device_is_met_where_the_kit_is_told() {
         let places = Places { links: "/tmp/l".into(), truth: "/tmp/t".into() };
         let serial = find("oximeter-nonin").unwrap();
@@ -131,7 +155,8 @@ mod tests {
         let configuration = bluetooth.configuration(&places, 1);
         let address = configuration.split("address = \"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!((address.len(), address.matches(':').count()), (17, 5));
-        assert!(bluetooth.arguments(&places, 1).contains(&"/tmp/l/bus".into()));
+        let together = bus_arguments(&[bluetooth, find("thermometer").unwrap()], &places, 1);
+        assert_eq!(together[..5], ["bus", "pulse-oximeter", "thermometer", "--bus", "/tmp/l/bus"]);
         assert_eq!(places.bus_address(), "unix:path=/tmp/l/bus");
     }
 }

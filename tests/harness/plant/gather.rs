@@ -71,6 +71,7 @@ impl Gathered {
                     device: device(reading.device),
                     assignment,
                     boottime_ns: stored.record.boottime_ns,
+                    derived: reading.source() == wire::Source::Derived,
                     measurement: Measurement::from_json(&json).unwrap_or_else(Measurement::unreadable),
                 });
             }
