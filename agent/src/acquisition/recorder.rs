@@ -380,7 +380,7 @@ impl<S: Surroundings> Recorder<S> {
             reading.recording = recording.id.0.to_vec();
         }
         let again = recording.filter(|_| measured.is_judgement()).and_then(|recording| recording.judgement(&measured.octets));
-        let origin = origin.or_else(|| again.map(|material| self.surroundings.origin(&material)));
+        let origin = again.map_or(origin, |material| Some(self.surroundings.origin(&material)));
         let clock = self.surroundings.clock();
         reading.device_offset_ms = measured.device_time.and_then(|_| self.judge.offset_ms(&clock));
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));
