@@ -399,7 +399,7 @@ impl<S: Surroundings> Recorder<S> {
         }
         let recording = measured.recording.and_then(|number| self.recordings.get(&number));
         let again = recording.filter(|_| measured.is_judgement()).and_then(|recording| recording.judgement(&measured.octets));
-        let origin = origin.or_else(|| again.map(|material| self.surroundings.origin(&material)));
+        let origin = again.map_or(origin, |material| Some(self.surroundings.origin(&material)));
         let clock = self.surroundings.clock();
         reading.device_offset_ms = measured.usable_time().and_then(|_| self.judge.offset_ms(&clock));
         let mut draft = self.draft(Lane::Vitals, Class::Value, measured.received, Content::Reading(reading));

@@ -84,6 +84,7 @@ fn story(given: &[Given]) -> Vec<String> {
                 format!("{recording}: {}+{}{counter}{off}{artifact}", block.first, block.samples.len())
             }
             Ok((_, Output::End { recording })) => format!("end {recording}"),
+            Ok((_, Output::Measured(m))) if m.is_judgement() => format!("found of {:?}", m.recording),
             Ok((_, Output::Measured(m))) => {
                 let Quantity::Number(rate) = m.values[0].quantity else { panic!("{m:?}") };
                 format!("heart rate {rate} {} {:?}", m.status.join(","), m.recording)
@@ -314,7 +315,7 @@ fn a_file_of_an_er3_is_one_recording() {
         ["0+500", "125+500", "250+500", "375+500", "500+400", "600+4 off 10", "601+396", "701+500", "826+500", "951+196"];
     let expected: Vec<String> = std::iter::once(FOUR.to_string())
         .chain(blocks.iter().map(|block| format!("1: {block}")))
-        .chain(["end 1".into()])
+        .chain(["found of Some(1)".into(), "end 1".into()])
         .collect();
     assert_eq!(file(octets.clone()), expected);
     assert_eq!(file(octets[..300].to_vec()), ["undecodable ER3 file: magic has a value that the standard does not allow"]);
