@@ -4,6 +4,7 @@ pub mod ecg_ads1298;
 pub mod ecg_lepu;
 pub mod glucose_meter;
 pub mod monitor_pc300;
+pub mod on_air;
 pub mod oximeter_contec;
 pub mod oximeter_nonin;
 pub mod pulse_oximeter;
