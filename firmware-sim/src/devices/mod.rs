@@ -3,6 +3,7 @@
 pub mod ecg_ads1298;
 pub mod ecg_lepu;
 pub mod glucose_meter;
+pub mod health_sensor;
 pub mod monitor_pc300;
 pub mod on_air;
 pub mod oximeter_contec;
@@ -79,6 +80,13 @@ pub const DEVICES: &[Device] = &[
         connection: Connection::Gatt(|seed, scenario, truth| Box::new(glucose_meter::Meter::new(seed, scenario, truth))),
         protocol: "Glucose Service 0x1808",
         parts: "strip",
+    },
+    Device {
+        name: "health-sensor",
+        driver: "health-sensor",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(health_sensor::Sensor::new(seed, scenario, truth))),
+        protocol: "Generic Health Sensor Service 0x1840, Elapsed Time Service 0x183F",
+        parts: "finger clip, cuff, electrodes, mouthpiece",
     },
     Device {
         name: "ecg-lepu",

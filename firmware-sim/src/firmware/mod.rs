@@ -6,6 +6,7 @@ pub mod cuff_gauge;
 pub mod ecg_ads1298;
 pub mod ecg_lepu;
 pub mod glucose_meter;
+pub mod health_sensor;
 pub mod max30102;
 pub mod monitor_pc300;
 pub mod oscillometry;
@@ -51,6 +52,7 @@ mod tests {
         ("cuff_gauge", include_str!("cuff_gauge.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
         ("glucose_meter", include_str!("glucose_meter.rs")),
+        ("health_sensor", include_str!("health_sensor.rs")),
         ("ecg_lepu", include_str!("ecg_lepu.rs")),
         ("max30102", include_str!("max30102.rs")),
         ("monitor_pc300", include_str!("monitor_pc300.rs")),
