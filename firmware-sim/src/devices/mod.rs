@@ -1,13 +1,16 @@
 //! The devices: each a board with its parts, its firmware on it, a patient before it, and faults in its way.
 
+pub mod blood_pressure_omron;
 pub mod ecg_ads1298;
 pub mod ecg_lepu;
 pub mod glucose_meter;
 pub mod health_sensor;
 pub mod monitor_pc300;
+pub mod monitor_pc300_ble;
 pub mod on_air;
 pub mod oximeter_contec;
 pub mod oximeter_nonin;
+pub mod oximeter_viatom;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;
 pub mod vitals;
@@ -53,6 +56,13 @@ pub struct Device {
 pub const DEVICES: &[Device] = &[
     spot::<Cuff>("Blood Pressure Service 0x1810", "cuff"),
     Device {
+        name: "blood-pressure-omron",
+        driver: "blood-pressure-omron",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(blood_pressure_omron::Monitor::new(seed, scenario, truth))),
+        protocol: "Omron memory frames (HEM-7142T2)",
+        parts: "cuff, EEPROM",
+    },
+    Device {
         name: "ecg-ads1298",
         driver: "ecg-ads1298",
         connection: Connection::Serial(|seed, scenario| Box::new(ecg_ads1298::Ecg::new(seed, scenario))),
@@ -65,6 +75,13 @@ pub const DEVICES: &[Device] = &[
         driver: "monitor-pc300",
         connection: Connection::Serial(|seed, scenario| Box::new(monitor_pc300::Monitor::new(seed, scenario))),
         protocol: "Creative PC-300 frames (AA 55)",
+        parts: "XGZP6897D, pump, valve, TMP117, MAX30102",
+    },
+    Device {
+        name: "monitor-pc300-ble",
+        driver: "monitor-pc300",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(monitor_pc300_ble::Monitor::new(seed, scenario, truth))),
+        protocol: "Creative PC-300 frames (AA 55), service 0xFFF0",
         parts: "XGZP6897D, pump, valve, TMP117, MAX30102",
     },
     Device {
@@ -100,6 +117,20 @@ pub const DEVICES: &[Device] = &[
         driver: "oximeter-nonin",
         connection: Connection::Serial(|seed, scenario| Box::new(oximeter_nonin::Oximeter::new(seed, scenario))),
         protocol: "Nonin Data Format 2",
+        parts: "MAX30102",
+    },
+    Device {
+        name: "oximeter-viatom",
+        driver: "oximeter-viatom",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(oximeter_viatom::Finger60::new(seed, scenario, truth))),
+        protocol: "Viatom PC-60FW",
+        parts: "MAX30102",
+    },
+    Device {
+        name: "oximeter-viatom-o2ring",
+        driver: "oximeter-viatom",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(oximeter_viatom::Ring::new(seed, scenario, truth))),
+        protocol: "Viatom O2Ring",
         parts: "MAX30102",
     },
     Device {

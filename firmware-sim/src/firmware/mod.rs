@@ -1,6 +1,7 @@
 //! Firmware of the devices, one file each, on embedded-hal and embedded-io traits: nothing here knows a board, a thread, a
 //! clock or std. Time comes as ticks of the part that samples, or as milliseconds since power-up.
 
+pub mod blood_pressure_omron;
 pub mod calendar;
 pub mod cuff_gauge;
 pub mod ecg_ads1298;
@@ -12,6 +13,7 @@ pub mod monitor_pc300;
 pub mod oscillometry;
 pub mod oximeter_contec;
 pub mod oximeter_nonin;
+pub mod oximeter_viatom;
 pub mod pulse_oximeter;
 pub mod pulse_signal;
 pub mod spirometer_flow;
@@ -48,6 +50,7 @@ pub(crate) fn nearest(value: f32) -> i32 {
 #[cfg(test)]
 mod tests {
     const FILES: &[(&str, &str)] = &[
+        ("blood_pressure_omron", include_str!("blood_pressure_omron.rs")),
         ("calendar", include_str!("calendar.rs")),
         ("cuff_gauge", include_str!("cuff_gauge.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
@@ -59,6 +62,7 @@ mod tests {
         ("oscillometry", include_str!("oscillometry.rs")),
         ("oximeter_contec", include_str!("oximeter_contec.rs")),
         ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
+        ("oximeter_viatom", include_str!("oximeter_viatom.rs")),
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
         ("pulse_signal", include_str!("pulse_signal.rs")),
         ("spirometer_flow", include_str!("spirometer_flow.rs")),
