@@ -32,6 +32,9 @@ use uuid::Uuid;
 
 use crate::bench::Failure;
 
+/// The ATT MTU of the air, octets.
+const MTU: u16 = 247;
+
 /// How a device is attended to.
 #[derive(Clone, Debug)]
 pub struct Visit {
@@ -224,6 +227,7 @@ impl<'a> Bedside<'a> {
                     continue;
                 }
                 device.connected(self.now);
+                device.agreed_mtu(self.now, MTU);
                 self.about(device);
                 self.up(wire::Source::Ble, &has);
             }
@@ -320,7 +324,7 @@ impl<'a> Bedside<'a> {
         if self.talk.is_none() {
             self.open(About::default(), source);
         }
-        self.event(Event::Up { mtu: 247, security: Security::None, has });
+        self.event(Event::Up { mtu: MTU, security: Security::None, has });
     }
 
     fn end(&mut self, reason: DownReason) {

@@ -47,6 +47,10 @@ fn spo2(patient: &Patient, seconds: f64) -> f64 {
 const PROMISES: &[Promise] = &[
     promise("oximeter-nonin", Mdc::SPO2, spo2, 2.0, 12),
     promise("oximeter-nonin", Mdc::PULSE_RATE, pulse, 1.0, 12),
+    promise("oximeter-viatom", Mdc::SPO2, spo2, 2.0, 12),
+    promise("oximeter-viatom", Mdc::PULSE_RATE, pulse, 1.0, 12),
+    promise("oximeter-viatom-o2ring", Mdc::SPO2, spo2, 2.0, 12),
+    promise("oximeter-viatom-o2ring", Mdc::PULSE_RATE, pulse, 1.0, 12),
     promise("pulse-oximeter", Mdc::SPO2, spo2, 2.0, 12),
     promise("pulse-oximeter", Mdc::PULSE_RATE, pulse, 1.0, 12),
 ];

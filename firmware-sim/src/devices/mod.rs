@@ -1,12 +1,17 @@
 //! The devices: each a board with its parts, its firmware on it, a patient before it, and faults in its way.
 
+pub mod blood_pressure_omron;
 pub mod ecg_ads1298;
 pub mod ecg_lepu;
 pub mod glucose_meter;
+pub mod health_sensor;
 pub mod monitor_pc300;
+pub mod monitor_pc300_ble;
+pub mod on_air;
 pub mod oximeter_contec;
 pub mod oximeter_line;
 pub mod oximeter_nonin;
+pub mod oximeter_viatom;
 pub mod pulse_oximeter;
 pub mod spirometer_flow;
 pub mod vitals;
@@ -54,6 +59,13 @@ pub struct Device {
 pub const DEVICES: &[Device] = &[
     spot::<Cuff>("Blood Pressure Service 0x1810", "cuff"),
     Device {
+        name: "blood-pressure-omron",
+        driver: "blood-pressure-omron",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(blood_pressure_omron::Monitor::new(seed, scenario, truth))),
+        protocol: "Omron memory frames (HEM-7142T2)",
+        parts: "cuff, EEPROM",
+    },
+    Device {
         name: "ecg-ads1298",
         driver: "ecg-ads1298",
         connection: Connection::Serial(|seed, scenario| Box::new(ecg_ads1298::Ecg::new(seed, scenario))),
@@ -74,6 +86,13 @@ pub const DEVICES: &[Device] = &[
     line::<Eight>("oximeter-nonin", "Nonin Data Format 8"),
     line::<Thirteen>("oximeter-nonin", "Nonin Data Format 13"),
     Device {
+        name: "monitor-pc300-ble",
+        driver: "monitor-pc300",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(monitor_pc300_ble::Monitor::new(seed, scenario, truth))),
+        protocol: "Creative PC-300 frames (AA 55), service 0xFFF0",
+        parts: "XGZP6897D, pump, valve, TMP117, MAX30102",
+    },
+    Device {
         name: "oximeter-contec",
         driver: "oximeter-contec",
         connection: Connection::Serial(|seed, scenario| Box::new(oximeter_contec::Oximeter::new(seed, scenario))),
@@ -88,6 +107,13 @@ pub const DEVICES: &[Device] = &[
         parts: "strip",
     },
     Device {
+        name: "health-sensor",
+        driver: "health-sensor",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(health_sensor::Sensor::new(seed, scenario, truth))),
+        protocol: "Generic Health Sensor Service 0x1840, Elapsed Time Service 0x183F",
+        parts: "finger clip, cuff, electrodes, mouthpiece",
+    },
+    Device {
         name: "ecg-lepu",
         driver: "ecg-lepu",
         connection: Connection::Gatt(|seed, scenario, truth| Box::new(ecg_lepu::Recorder::new(seed, scenario, truth))),
@@ -99,6 +125,20 @@ pub const DEVICES: &[Device] = &[
         driver: "oximeter-nonin",
         connection: Connection::Serial(|seed, scenario| Box::new(oximeter_nonin::Oximeter::new(seed, scenario))),
         protocol: "Nonin Data Format 2",
+        parts: "MAX30102",
+    },
+    Device {
+        name: "oximeter-viatom",
+        driver: "oximeter-viatom",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(oximeter_viatom::Finger60::new(seed, scenario, truth))),
+        protocol: "Viatom PC-60FW",
+        parts: "MAX30102",
+    },
+    Device {
+        name: "oximeter-viatom-o2ring",
+        driver: "oximeter-viatom",
+        connection: Connection::Gatt(|seed, scenario, truth| Box::new(oximeter_viatom::Ring::new(seed, scenario, truth))),
+        protocol: "Viatom O2Ring",
         parts: "MAX30102",
     },
     Device {

@@ -1,6 +1,6 @@
 //! The cuff, the ear thermometer, the scale and the heart rate belt: a patient, an instrument, a radio.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use kit_protocol::gatt::blood_pressure::{BloodPressureMeasurement, BloodPressureStatus, UserId};
@@ -11,23 +11,20 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Context, Kind, Measured, Quantity, Special, Value};
 use uuid::Uuid;
 
-use super::STEP;
-use crate::clock;
-use crate::faults::{Fault, FrameFault, Scenario};
-use crate::firmware::calendar::SECONDS_1970_TO_2000;
+use super::on_air::{Board, Identity, Now, OnAir, Sent, Whole, number, service};
+use crate::faults::Scenario;
 use crate::firmware::spot_device::{BATTERY_LEVEL, DATE_TIME, Instrument, Record, Sensed, Settings, SpotDevice};
 use crate::firmware::vitals::{Belt, Cuff, Scale, Thermometer};
-use crate::link::gatt::{
-    Advertisement, AttError, Characteristic, Outgoing, PairingMethod, Peripheral, Properties, Security, Service, bluetooth,
-};
-use crate::noise::mixed;
+use crate::link::gatt::{Advertisement, AttError, Outgoing, PairingMethod, Properties, Service, bluetooth};
 use crate::patient::Patient;
 use crate::truth::Truth;
 
 /// What tells one of these devices from another on its board.
 pub trait Model: Instrument + Default + Send {
-    /// The driver that speaks to it, and its name in truth files.
+    /// Its name in the table of devices and in truth files.
     const NAME: &'static str;
+    /// The driver that speaks to it.
+    const DRIVER: &'static str = Self::NAME;
     /// Its model number, and the beginning of its name.
     const MODEL: &'static str;
     /// Its service.
@@ -131,44 +128,20 @@ impl Model for Belt {
 }
 
 const BATTERY_SERVICE: u16 = 0x180f;
-const DEVICE_INFORMATION: u16 = 0x180a;
-const MANUFACTURER_NAME: u16 = 0x2a29;
-const MODEL_NUMBER: u16 = 0x2a24;
-const SERIAL_NUMBER: u16 = 0x2a25;
-const FIRMWARE_REVISION: u16 = 0x2a26;
 
-/// A fault's record: hang up before its confirmation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum HangUp {
-    #[default]
-    No,
-    WithNextRecord,
-    Now,
-}
+/// Such a device with its radio.
+pub type Spot<M> = OnAir<SpotBoard<M>>;
 
-/// The device.
-pub struct Spot<M: Model> {
-    seed: u64,
+/// Such a device.
+pub struct SpotBoard<M: Model> {
     settings: Settings,
-    scenario: Scenario,
-    truth: Truth,
     patient: Patient,
     firmware: Option<SpotDevice<M>>,
-    /// When the simulation began, by the gateway's clock.
-    began: Option<Moment>,
-    now: Duration,
-    booted: Duration,
     /// What the flash memory holds while the device is dark.
     flash: VecDeque<Record>,
-    /// Results that nobody confirmed yet, with the moment they were made.
-    undelivered: BTreeMap<u64, (Record, Moment)>,
-    hang_up: HangUp,
-    /// A result that was confirmed and is sent once more, as if the confirmation had been lost.
-    again: Option<Outgoing>,
-    last_record: Option<Outgoing>,
 }
 
-impl<M: Model> Spot<M> {
+impl<M: Model> OnAir<SpotBoard<M>> {
     /// The device of this seed, with the settings it comes with.
     #[must_use]
     pub fn new(seed: u64, scenario: &Scenario, truth: Truth) -> Self {
@@ -178,255 +151,114 @@ impl<M: Model> Spot<M> {
     /// The device of this seed, with other settings.
     #[must_use]
     pub fn with_settings(seed: u64, scenario: &Scenario, truth: Truth, settings: Settings) -> Self {
-        Self {
-            seed,
-            settings,
-            scenario: scenario.clone(),
-            truth,
-            patient: Patient::new(seed),
-            firmware: None,
-            began: None,
-            now: Duration::ZERO,
-            booted: Duration::ZERO,
-            flash: VecDeque::new(),
-            undelivered: BTreeMap::new(),
-            hang_up: HangUp::No,
-            again: None,
-            last_record: None,
-        }
-    }
-
-    /// Lives on up to `now`.
-    fn live(&mut self, now: Moment) {
-        let began = *self.began.get_or_insert(now);
-        let until = now.since(began);
-        while self.now + STEP <= until {
-            let from = self.now;
-            self.now += STEP;
-            self.step(from, began + self.now);
-        }
-    }
-
-    fn step(&mut self, from: Duration, moment: Moment) {
-        if self.scenario.during(self.now).any(|fault| fault == Fault::Reboot) {
-            if let Some(firmware) = self.firmware.take() {
-                self.flash = firmware.records().clone();
-            }
-            return;
-        }
-        if self.firmware.is_none() {
-            self.booted = self.now;
-            self.firmware = Some(SpotDevice::start(M::default(), self.settings, std::mem::take(&mut self.flash)));
-            self.set_clock(0);
-        }
-        let beginning: Vec<Fault> = self.scenario.beginning(from, self.now).map(|entry| entry.fault).collect();
-        for fault in beginning {
-            self.suffer(fault);
-        }
-        let (at, sensed) = (self.milliseconds(), self.sensed());
-        let Some(firmware) = &mut self.firmware else { return };
-        firmware.tick(at, sensed);
-        while let Some(record) = firmware.take_made() {
-            self.undelivered.insert(record.number, (record, moment));
-        }
-    }
-
-    /// What the sensors say of the patient now.
-    #[expect(clippy::cast_possible_truncation, reason = "a sensor has fewer digits than the patient")]
-    fn sensed(&self) -> Sensed {
-        let vitals = self.patient.vitals(self.now.as_secs_f64());
-        Sensed {
-            systolic: vitals.systolic as f32,
-            diastolic: vitals.diastolic as f32,
-            heart_rate: vitals.heart_rate as f32,
-            temperature: vitals.temperature as f32,
-            weight: vitals.weight as f32,
-        }
-    }
-
-    /// Sets the device's clock right, but for so many seconds.
-    fn set_clock(&mut self, off: i64) {
-        let up = (self.now - self.booted).as_secs();
-        let right = clock::wall_seconds().saturating_sub(SECONDS_1970_TO_2000).saturating_sub(up);
-        if let Some(firmware) = &mut self.firmware {
-            firmware.set_clock(Some(right.saturating_add_signed(off)));
-        }
-    }
-
-    fn suffer(&mut self, fault: Fault) {
-        match (fault, &mut self.firmware) {
-            (Fault::Disconnect, _) => self.hang_up = HangUp::WithNextRecord,
-            (Fault::Clock(Some(off)), _) => self.set_clock(off),
-            (Fault::Clock(None), Some(firmware)) => firmware.set_clock(None),
-            (Fault::Battery(percent), Some(firmware)) => firmware.set_battery(percent),
-            (Fault::Frame(FrameFault::Duplicate), _) => self.again.clone_from(&self.last_record),
-            _ => {}
-        }
-    }
-
-    /// Milliseconds since power-up: the firmware's time.
-    fn milliseconds(&self) -> u64 {
-        u64::try_from((self.now - self.booted).as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn write_truth(&self, record: &Record, made: Moment, at: Moment, delivered: bool) {
-        let Some(measured) = M::measured(&record.value, made) else { return };
-        if let Err(error) = self.truth.reading(M::NAME, M::NAME, &measured, at, delivered) {
-            eprintln!("kit-sim: the truth cannot be written: {error}");
-        }
+        let board = SpotBoard { settings, patient: Patient::new(seed), firmware: None, flash: VecDeque::new() };
+        Self::with(board, seed, scenario, truth)
     }
 }
 
-impl<M: Model> Drop for Spot<M> {
-    /// What nobody confirmed is put down as such.
-    fn drop(&mut self) {
-        for (record, made) in std::mem::take(&mut self.undelivered).values() {
-            self.write_truth(record, *made, *made, false);
+impl<M: Model> Board for SpotBoard<M> {
+    fn identity(&self) -> Identity {
+        Identity {
+            device: M::NAME,
+            driver: M::DRIVER,
+            model: M::MODEL,
+            address: M::ADDRESS,
+            pairing: PairingMethod::JustWorks,
+            informs: true,
         }
-    }
-}
-
-/// The 16-bit number of a characteristic; 0 for one that has none.
-fn number(uuid: Uuid) -> u16 {
-    let number = u16::try_from(uuid.as_u128() >> 96).unwrap_or(0);
-    if bluetooth(number) == uuid { number } else { 0 }
-}
-
-impl<M: Model> Peripheral for Spot<M> {
-    fn name(&self) -> String {
-        format!("{} {:04X}", M::MODEL, self.seed & 0xffff)
-    }
-
-    fn address(&self) -> [u8; 6] {
-        let [a, b, c, d, ..] = mixed(self.seed, 0xadd0).to_be_bytes();
-        [0x02, M::ADDRESS, a, b, c, d]
     }
 
     fn services(&self) -> Vec<Service> {
-        let characteristic =
-            |number, properties| Characteristic { uuid: bluetooth(number), properties, needs_security: Security::None };
-        let read = |numbers: &[u16]| numbers.iter().map(|number| characteristic(*number, Properties::READ)).collect::<Vec<_>>();
         let measurement = if M::STREAMS { Properties::NOTIFY } else { Properties::INDICATE };
-        let mut own = vec![characteristic(M::MEASUREMENT, measurement)];
-        own.extend(M::DURING.map(|number| characteristic(number, Properties::NOTIFY)));
-        own.extend(read(M::READABLE));
-        own.extend((!M::STREAMS).then(|| characteristic(DATE_TIME, Properties::READ.and(Properties::WRITE))));
-        let information = read(&[MANUFACTURER_NAME, MODEL_NUMBER, SERIAL_NUMBER, FIRMWARE_REVISION]);
-        vec![
-            Service { uuid: bluetooth(M::SERVICE), characteristics: own },
-            Service { uuid: bluetooth(DEVICE_INFORMATION), characteristics: information },
-            Service { uuid: bluetooth(BATTERY_SERVICE), characteristics: read(&[BATTERY_LEVEL]) },
-        ]
+        let mut own = vec![(M::MEASUREMENT, measurement)];
+        own.extend(M::DURING.map(|number| (number, Properties::NOTIFY)));
+        own.extend(M::READABLE.iter().map(|number| (*number, Properties::READ)));
+        own.extend((!M::STREAMS).then(|| (DATE_TIME, Properties::READ.and(Properties::WRITE))));
+        vec![service(M::SERVICE, &own), service(BATTERY_SERVICE, &[(BATTERY_LEVEL, Properties::READ)])]
     }
 
-    fn pairing(&self) -> PairingMethod {
-        PairingMethod::JustWorks
-    }
-
-    fn advertising(&mut self, now: Moment) -> Option<Advertisement> {
-        self.live(now);
+    fn advertisement(&self, _now: Now) -> Option<Advertisement> {
         self.firmware.as_ref().filter(|firmware| firmware.advertising())?;
-        Some(Advertisement {
-            local_name: Some(self.name()),
-            services: vec![bluetooth(M::SERVICE)],
-            rssi: -60,
-            ..Advertisement::default()
-        })
+        Some(Advertisement { services: vec![bluetooth(M::SERVICE)], ..Advertisement::default() })
     }
 
-    fn connected(&mut self, now: Moment) {
-        self.live(now);
-        let at = self.milliseconds();
-        self.again = None;
-        if let Some(firmware) = &mut self.firmware {
-            firmware.connect(at);
+    fn power_up(&mut self, _now: Now) {
+        self.firmware = Some(SpotDevice::start(M::default(), self.settings, std::mem::take(&mut self.flash)));
+    }
+
+    fn power_down(&mut self) {
+        if let Some(firmware) = self.firmware.take() {
+            self.flash = firmware.records().clone();
         }
     }
 
-    fn disconnected(&mut self, now: Moment) {
-        self.live(now);
-        let at = self.milliseconds();
-        self.again = None;
-        if self.hang_up == HangUp::Now {
-            self.hang_up = HangUp::No;
-        }
-        if let Some(firmware) = &mut self.firmware {
-            firmware.disconnect(at);
-        }
+    fn step(&mut self, now: Now, _scenario: &Scenario) {
+        let sensed = sensed(&self.patient, now.at);
+        self.firmware.iter_mut().for_each(|firmware| firmware.tick(now.up_ms, sensed));
     }
 
-    fn read(&mut self, now: Moment, characteristic: Uuid) -> Result<Vec<u8>, AttError> {
-        self.live(now);
-        let at = self.milliseconds();
-        match number(characteristic) {
-            MANUFACTURER_NAME => Ok(b"Simulated Instruments".to_vec()),
-            MODEL_NUMBER => Ok(M::MODEL.into()),
-            SERIAL_NUMBER => Ok(format!("{:08}", self.seed % 100_000_000).into_bytes()),
-            FIRMWARE_REVISION => Ok(env!("CARGO_PKG_VERSION").into()),
-            number => {
-                let value = self.firmware.as_mut().and_then(|firmware| firmware.read(at, number));
-                value.ok_or(AttError::ReadNotPermitted)
-            }
-        }
+    fn set_clock(&mut self, at_power_up: Option<u64>) {
+        self.firmware.iter_mut().for_each(|firmware| firmware.set_clock(at_power_up));
     }
 
-    fn write(&mut self, now: Moment, characteristic: Uuid, value: &[u8]) -> Result<(), AttError> {
-        self.live(now);
-        let at = self.milliseconds();
-        let written = self.firmware.as_mut().is_some_and(|firmware| firmware.write(at, number(characteristic), value));
+    fn set_battery(&mut self, percent: u8) {
+        self.firmware.iter_mut().for_each(|firmware| firmware.set_battery(percent));
+    }
+
+    fn take_made(&mut self, moment: Moment) -> Vec<(u64, Measured)> {
+        let made = std::iter::from_fn(|| self.firmware.as_mut()?.take_made());
+        made.filter_map(|record| Some((record.number, M::measured(&record.value, moment)?))).collect()
+    }
+
+    fn connected(&mut self, now: Now) {
+        self.firmware.iter_mut().for_each(|firmware| firmware.connect(now.up_ms));
+    }
+
+    fn disconnected(&mut self, now: Now) {
+        self.firmware.iter_mut().for_each(|firmware| firmware.disconnect(now.up_ms));
+    }
+
+    fn read(&mut self, now: Now, characteristic: Uuid) -> Result<Vec<u8>, AttError> {
+        let value = self.firmware.as_mut().and_then(|firmware| firmware.read(now.up_ms, number(characteristic)));
+        value.ok_or(AttError::ReadNotPermitted)
+    }
+
+    fn write(&mut self, now: Now, characteristic: Uuid, value: &[u8]) -> Result<(), AttError> {
+        let written = self.firmware.as_mut().is_some_and(|firmware| firmware.write(now.up_ms, number(characteristic), value));
         if written { Ok(()) } else { Err(AttError::WriteNotPermitted) }
     }
 
-    fn subscribed(&mut self, now: Moment, characteristic: Uuid, on: bool) {
-        self.live(now);
-        let at = self.milliseconds();
-        if let Some(firmware) = &mut self.firmware {
-            firmware.subscribe(at, number(characteristic), on);
-        }
+    fn subscribed(&mut self, now: Now, characteristic: Uuid, on: bool) {
+        self.firmware.iter_mut().for_each(|firmware| firmware.subscribe(now.up_ms, number(characteristic), on));
     }
 
-    fn confirmed(&mut self, now: Moment, _characteristic: Uuid) {
-        self.live(now);
-        let at = self.milliseconds();
-        let confirmed = self.firmware.as_mut().and_then(|firmware| firmware.confirmed(at));
-        if let Some((record, made)) = confirmed.and_then(|number| self.undelivered.remove(&number)) {
-            self.write_truth(&record, made, now, true);
-        }
+    fn confirmed(&mut self, now: Now, _characteristic: Uuid) -> Whole {
+        let number = self.firmware.as_mut().and_then(|firmware| firmware.confirmed(now.up_ms));
+        Whole { results: number.into_iter().collect(), ..Whole::default() }
     }
 
-    fn poll(&mut self, now: Moment) -> Option<Outgoing> {
-        self.live(now);
-        let at = self.milliseconds();
-        if self.hang_up == HangUp::Now {
-            return None;
-        }
-        let firmware = self.firmware.as_mut()?;
-        let outgoing = match self.again.take() {
-            Some(again) => again,
-            None => {
-                let message = firmware.next_message(at)?;
-                Outgoing {
-                    characteristic: bluetooth(message.characteristic),
-                    value: message.value,
-                    confirmed: message.indication,
-                }
-            }
-        };
-        if outgoing.confirmed {
-            self.last_record = Some(outgoing.clone());
-            if self.hang_up == HangUp::WithNextRecord {
-                self.hang_up = HangUp::Now;
-            }
-        }
-        Some(outgoing)
+    fn next(&mut self, now: Now) -> Option<Sent> {
+        let message = self.firmware.as_mut()?.next_message(now.up_ms)?;
+        let characteristic = bluetooth(message.characteristic);
+        let outgoing = Outgoing { characteristic, value: message.value, confirmed: message.indication };
+        Some(Sent { is_result: message.indication, ..Sent::plain(outgoing) })
     }
 
-    fn wants_disconnect(&mut self, now: Moment) -> bool {
-        self.live(now);
-        let at = self.milliseconds();
-        // A device without power is silent; the radio notices.
-        let idle = self.firmware.as_ref().is_none_or(|firmware| firmware.hangs_up(at));
-        idle || self.hang_up == HangUp::Now
+    fn hangs_up(&self, now: Now) -> bool {
+        self.firmware.as_ref().is_none_or(|firmware| firmware.hangs_up(now.up_ms))
+    }
+}
+
+/// What the sensors say of the patient.
+#[expect(clippy::cast_possible_truncation, reason = "a sensor has fewer digits than the patient")]
+pub(super) fn sensed(patient: &Patient, at: Duration) -> Sensed {
+    let vitals = patient.vitals(at.as_secs_f64());
+    Sensed {
+        systolic: vitals.systolic as f32,
+        diastolic: vitals.diastolic as f32,
+        heart_rate: vitals.heart_rate as f32,
+        temperature: vitals.temperature as f32,
+        weight: vitals.weight as f32,
     }
 }
 

@@ -1,17 +1,20 @@
 //! Firmware of the devices, one file each, on embedded-hal and embedded-io traits: nothing here knows a board, a thread, a
 //! clock or std. Time comes as ticks of the part that samples, or as milliseconds since power-up.
 
+pub mod blood_pressure_omron;
 pub mod calendar;
 pub mod cuff_gauge;
 pub mod ecg_ads1298;
 pub mod ecg_lepu;
 pub mod glucose_meter;
+pub mod health_sensor;
 pub mod max30102;
 pub mod monitor_pc300;
 pub mod oscillometry;
 pub mod oximeter_contec;
 pub mod oximeter_line;
 pub mod oximeter_nonin;
+pub mod oximeter_viatom;
 pub mod pulse_oximeter;
 pub mod pulse_signal;
 pub mod spirometer_flow;
@@ -48,10 +51,12 @@ pub(crate) fn nearest(value: f32) -> i32 {
 #[cfg(test)]
 mod tests {
     const FILES: &[(&str, &str)] = &[
+        ("blood_pressure_omron", include_str!("blood_pressure_omron.rs")),
         ("calendar", include_str!("calendar.rs")),
         ("cuff_gauge", include_str!("cuff_gauge.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
         ("glucose_meter", include_str!("glucose_meter.rs")),
+        ("health_sensor", include_str!("health_sensor.rs")),
         ("ecg_lepu", include_str!("ecg_lepu.rs")),
         ("max30102", include_str!("max30102.rs")),
         ("monitor_pc300", include_str!("monitor_pc300.rs")),
@@ -59,6 +64,7 @@ mod tests {
         ("oximeter_contec", include_str!("oximeter_contec.rs")),
         ("oximeter_line", include_str!("oximeter_line.rs")),
         ("oximeter_nonin", include_str!("oximeter_nonin.rs")),
+        ("oximeter_viatom", include_str!("oximeter_viatom.rs")),
         ("pulse_oximeter", include_str!("pulse_oximeter.rs")),
         ("pulse_signal", include_str!("pulse_signal.rs")),
         ("spirometer_flow", include_str!("spirometer_flow.rs")),

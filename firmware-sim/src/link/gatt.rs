@@ -192,6 +192,8 @@ pub trait Peripheral: Send {
     fn advertising(&mut self, now: Moment) -> Option<Advertisement>;
     /// A link to it came up; subscriptions of the link before are gone until `subscribed` says otherwise.
     fn connected(&mut self, now: Moment);
+    /// The link agreed on an ATT MTU; before that it is 23.
+    fn agreed_mtu(&mut self, _now: Moment, _octets: u16) {}
     /// The link ended, whoever ended it. An indication not confirmed by now never will be.
     fn disconnected(&mut self, now: Moment);
     /// A read request.

@@ -6,8 +6,11 @@ use kit_protocol::gatt::plx_status::MeasurementStatus;
 use kit_protocol::gatt::racp::{Count, OpCode, Request, Response, ResponseCode, Selection};
 use kit_protocol::mder::Number;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use super::*;
-use crate::link::gatt::POLL_PERIOD;
+use crate::link::gatt::{POLL_PERIOD, Peripheral};
 
 /// The other end of the air, in virtual time: it polls as a link does and confirms every indication at once.
 struct Central {
@@ -307,7 +310,7 @@ fn it_says_what_it_is() {
     let mut read = |number| central.device.read(central.now, bluetooth(number));
     let features = PlxFeatures::decode(&read(FEATURES).unwrap()).unwrap();
     assert_eq!(features, crate::firmware::pulse_oximeter::features());
-    assert_eq!(read(SERIAL_NUMBER).unwrap(), b"00000012");
+    assert_eq!(read(0x2a25).unwrap(), b"00000012");
     assert_eq!(read(SPOT_CHECK), Err(AttError::RequestNotSupported));
     let addresses: BTreeSet<_> =
         (0..100).map(|seed| Oximeter::new(seed, &Scenario::default(), Truth::none()).address()).collect();

@@ -1,7 +1,9 @@
 use kit_protocol::gatt::date_time::DateTime;
 
+use std::time::Duration;
+
 use super::*;
-use crate::link::gatt::POLL_PERIOD;
+use crate::link::gatt::{POLL_PERIOD, Peripheral};
 
 /// The other end of the air, in virtual time: it polls as a link does and confirms every indication at once.
 struct Central<M: Model> {

@@ -361,6 +361,7 @@ impl Device {
         let paired = self.known.as_ref().is_some_and(|known| known.paired);
         self.security = if paired { self.bond() } else { Security::None };
         self.peripheral.connected(now);
+        self.peripheral.agreed_mtu(now, super::table::MTU);
         self.tell(bus, &Properties::from([("Connected", Value::from(true))]));
     }
 
