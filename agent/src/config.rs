@@ -125,14 +125,13 @@ struct DeviceText {
     folder: Option<PathBuf>,
     stream_interval_s: Option<u32>,
     recording_seconds: Option<u32>,
-    #[serde(rename = "user-slot", alias = "user_slot")]
     user_slot: Option<u8>,
     #[serde(default)]
     shared: bool,
     model: Option<String>,
-    #[serde(default, rename = "delete-records")]
+    #[serde(default)]
     delete_records: bool,
-    #[serde(default = "yes", rename = "set-clock")]
+    #[serde(default = "yes")]
     set_clock: bool,
 }
 
@@ -196,10 +195,10 @@ impl TryFrom<DeviceText> for Device {
             return Err("identity: expected 1 to 64 characters without / or line ends".into());
         }
         if text.shared && text.user_slot.is_none() {
-            return Err("shared: a device that others use too needs the patient's user-slot".into());
+            return Err("shared: a device that others use too needs the patient's user_slot".into());
         }
         if text.delete_records && !driver.allowed.iter().any(|row| row.effect == Effect::Delete) {
-            return Err(format!("delete-records: the driver {} deletes none; leave it out", driver.name));
+            return Err(format!("delete_records: the driver {} deletes none; leave it out", driver.name));
         }
         if text.model.as_ref().is_some_and(|model| model.trim().is_empty() || model.chars().count() > MODEL_CHARACTERS_MAX) {
             return Err(format!("model: expected 1 to {MODEL_CHARACTERS_MAX} characters, as the device would say it"));
@@ -393,7 +392,7 @@ port = "/dev/ttyUSB0"
         assert_eq!(error("tenant = \"centro\"\n", ""), " missing field `tenant`".replacen(' ', "1: ", 1));
         assert!(error("broker.example", "mqtts://broker").contains("7: broker.host: expected a host name"));
         assert!(error("oximeter-nonin", "toaster").contains("driver: expected one of "));
-        assert!(error("port = \"/dev/ttyUSB0\"", "address = \"F0:F1:F2:F3:F4:F5\"").contains("needs a serial port"));
+        assert!(error("port = \"/dev/ttyUSB0\"", "folder = \"/tmp\"").contains("needs a serial port"));
         assert_eq!(Config::parse("tenant = \"centro\"\n").unwrap_err().to_string(), "1: missing field `kit`");
         assert!(error("keys =", "kyes =").contains("13: centre.kyes: unknown field `kyes`"));
     }
@@ -441,22 +440,22 @@ port = "/dev/ttyUSB0"
         assert!(ecg("recording_seconds = 4").unwrap_err().contains("expected 5 to 3600 seconds, such as 10 or 30"));
         let plain = radio("").unwrap();
         assert!(!plain.delete_records && plain.set_clock && !plain.shared && plain.model.is_none());
-        let told = radio("model = \"BM85\"\nuser-slot = 2\nshared = true\ndelete-records = true\nset-clock = false").unwrap();
+        let told = radio("model = \"BM85\"\nuser_slot = 2\nshared = true\ndelete_records = true\nset_clock = false").unwrap();
         assert_eq!((told.model.as_deref(), told.user_slot, told.shared), (Some("BM85"), Some(2), true));
         assert!(told.delete_records && !told.set_clock);
         for (more, expected) in [
             ("recording_seconds = 10", "recording_seconds: the driver pulse-oximeter records no stream for a set time"),
             ("shared = true", "shared: a device that others use too"),
             ("model = \" \"", "model: expected 1 to 64"),
-            ("user-slot = 256", "invalid value: integer `256`"),
-            ("delete-records = \"yes\"", "expected a boolean"),
-            ("delete_records = true", "unknown field `delete_records`"),
+            ("user_slot = 256", "invalid value: integer `256`"),
+            ("delete_records = \"yes\"", "expected a boolean"),
+            ("delete-records = true", "unknown field `delete-records`"),
         ] {
             let met = radio(more).unwrap_err();
             assert!(met.contains(expected), "{met}");
         }
-        let nonin = error("port = \"/dev/ttyUSB0\"", "port = \"/dev/ttyUSB0\"\ndelete-records = true");
-        assert!(nonin.contains("delete-records: the driver oximeter-nonin deletes none"), "{nonin}");
+        let nonin = error("port = \"/dev/ttyUSB0\"", "port = \"/dev/ttyUSB0\"\ndelete_records = true");
+        assert!(nonin.contains("delete_records: the driver oximeter-nonin deletes none"), "{nonin}");
     }
 
     #[test]

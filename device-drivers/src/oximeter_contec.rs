@@ -172,6 +172,7 @@ impl Talk for Contec {
             Stage::Remembering if self.memory.waits_until().is_some_and(|until| until <= now) => {
                 let next = self.memory.timeout(now, io);
                 self.go_on(next, io);
+                self.memory.hand_over(now, io);
             }
             _ => {}
         }

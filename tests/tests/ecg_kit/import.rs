@@ -14,13 +14,12 @@ const FORMATS: [Format; 4] = [Format::Ecg90a, Format::Scp, Format::Edf, Format::
 const BEGAN: DateTime = DateTime { year: 2026, month: 11, day: 21, hour: 8, minute: 30, second: 5 };
 const SECONDS: u32 = 12;
 
-/// The first sample of each segment, and its samples, by index.
+/// Segments of a recording by their index, each with the index of its first sample.
 type Segments = BTreeMap<u32, (u64, Vec<i32>)>;
 
 /// What the centre has of recordings and of what was found of them.
 #[derive(Default)]
 struct AtCentre {
-    /// Segments of each recording by their index, with the first sample's.
     recordings: BTreeMap<Vec<u8>, Segments>,
     /// Segments that came twice.
     doubles: usize,
@@ -89,7 +88,7 @@ async fn i2a_a_file_is_taken_once_bit_for_bit_however_often_it_is_dropped_and_th
     assert_eq!((done, refused), (2 * FORMATS.len(), 0));
     let all = at_centre(&plant);
     assert_eq!((all.doubles, all.missed, all.refused), (0, 0, 0));
-    let joined = |segments: &BTreeMap<u32, (u64, Vec<i32>)>| segments.values().flat_map(|(_, s)| s.clone()).collect::<Vec<i32>>();
+    let joined = |segments: &Segments| segments.values().flat_map(|(_, s)| s.clone()).collect::<Vec<i32>>();
     let stored: BTreeSet<Vec<i32>> = all.recordings.values().map(joined).collect();
     let expected = files.iter().map(|file| file.recording.samples.iter().map(|sample| sample.unwrap()).collect());
     assert!(stored == expected.collect::<BTreeSet<Vec<i32>>>(), "{} recordings, not the four that were dropped", stored.len());
