@@ -3,7 +3,7 @@
 //! A driver says what octets mean ([`Talk`]); the session around it finds the endpoint, subscribes, counts what belongs to
 //! no frame, and ends. By a serial line there is nothing to subscribe to; over GATT the device is silent until then.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kit_protocol::decimal::Decimal;
@@ -26,6 +26,9 @@ const GATHERED_MAX: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(3);
 /// Octets without a frame that prove that it is another device.
 const STRANGE_OCTETS_MAX: usize = 9_600;
+
+/// Commands that a link may owe an answer; more, and it carries nothing to the device.
+const COMMANDS_UNANSWERED_MAX: usize = 32;
 
 /// What a driver makes of octets.
 pub(crate) trait Talk: Send {
@@ -65,6 +68,8 @@ pub(crate) struct Io {
     next_reading: Option<Moment>,
     numbers: Numbers,
     pleth: Option<Pleth>,
+    /// Commands that the link did not answer yet.
+    unanswered: BTreeSet<Token>,
 }
 
 struct Pleth {
@@ -87,15 +92,28 @@ impl Io {
     pub(crate) fn write(&mut self, octets: Vec<u8>) {
         debug_assert!(octets.len() <= WRITE_OCTETS_MAX);
         if let Some(to) = self.to {
-            let token = self.outputs.token();
+            let Some(token) = self.command() else { return };
             self.commands.push_back(Command::Write { token, to, octets, response: false });
         }
     }
 
     pub(crate) fn port(&mut self, settings: PortSettings) {
-        let token = self.outputs.token();
+        let Some(token) = self.command() else { return };
         self.octets_strange = 0;
         self.commands.push_back(Command::Port(token, settings));
+    }
+
+    /// The token of one command more; `None` where the link is at its end, or takes commands and answers none.
+    fn command(&mut self) -> Option<Token> {
+        if self.unanswered.len() >= COMMANDS_UNANSWERED_MAX {
+            self.broken_protocol("commands are not answered");
+        }
+        if self.ended {
+            return None;
+        }
+        let token = self.outputs.token();
+        self.unanswered.insert(token);
+        Some(token)
     }
 
     pub(crate) fn not_this_device(&mut self, what: &str) {
@@ -279,6 +297,7 @@ impl<T: Talk> Streaming<T> {
             next_reading: None,
             numbers: Numbers::default(),
             pleth: None,
+            unanswered: BTreeSet::new(),
         };
         Self { stage: Stage::Waiting, talk, io, has: Vec::new() }
     }
@@ -342,6 +361,9 @@ impl<T: Talk> Streaming<T> {
 
 impl<T: Talk> Session for Streaming<T> {
     fn handle_event(&mut self, now: Moment, event: Event<'_>) {
+        if let Event::Done { command } | Event::Failed { command, .. } = event {
+            self.io.unanswered.remove(&command);
+        }
         match (self.stage, event) {
             (Stage::Waiting, Event::Up { has, .. }) => self.up(now, has),
             (_, Event::Received { from, octets, by: By::Serial | By::File | By::Notification }) => {

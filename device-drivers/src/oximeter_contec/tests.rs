@@ -3,7 +3,7 @@ use kit_protocol::reading::{Measured, Memory as Source, Quantity};
 use kit_protocol::serial::contec::{Packet, Point, Segment};
 
 use super::*;
-use crate::driver::{By, DownReason, DriverError, Output};
+use crate::driver::{By, DownReason, DriverError, Event, Output, Session as _};
 use crate::exercise::exercise;
 use crate::transport::scripted::{Conversation, Given, Step};
 
@@ -293,4 +293,28 @@ proptest::proptest! {
     fn whatever_comes_the_session_keeps_to_its_bounds(script in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
         exercise(&DRIVER, &script);
     }
+}
+
+/// Found by the fuzz target `session-oximeter-contec`: the device was told that we are there again and again.
+#[test]
+fn i9_a_link_that_answers_no_command_is_given_up() {
+    let mut session = session(&Start::default());
+    session.handle_event(Moment::ZERO, Event::Up { mtu: 23, security: Security::None, has: &[Endpoint::SERIAL] });
+    let (mut now, mut commands) = (Moment::ZERO, 0);
+    for _ in 0..200 {
+        let octets = realtime(64);
+        session.handle_event(now, Event::Received { from: Endpoint::SERIAL, octets: &octets, by: By::Serial });
+        while let Some(command) = session.poll_command() {
+            commands += 1;
+            if matches!(command, crate::driver::Command::Close) {
+                let mut outputs = std::iter::from_fn(|| session.poll_output());
+                assert!(outputs.any(|output| output == Err(DriverError::Protocol("commands are not answered".into()))));
+                assert!(commands <= 40, "{commands} commands");
+                return;
+            }
+        }
+        now = now + KEEP_ALIVE;
+        session.handle_timeout(now);
+    }
+    panic!("{commands} commands, and no end");
 }
