@@ -233,7 +233,7 @@ pub(super) fn drivers(json: bool) -> Result<(), Failure> {
     };
     let ways = |line: &DriverLine| line.links.iter().map(way).collect::<Vec<_>>().join(", ");
     let row = |line: &DriverLine| [line.driver, &ways(line), line.protocol, line.gives].map(String::from).to_vec();
-    Ok(print::table(&["driver", "link", "protocol", "gives"], lines.iter().map(row).collect(), "No drivers.")?)
+    Ok(print::table_of_texts(&["driver", "link", "protocol", "gives"], lines.iter().map(row).collect(), "No drivers.")?)
 }
 
 /// Readings of the local record.

@@ -20,13 +20,26 @@ pub(super) fn json(items: &[impl Serialize]) -> io::Result<()> {
 
 /// A table with a header, or a sentence where there are no rows.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, none: &str) -> io::Result<()> {
+    arranged(header, rows, none, ContentArrangement::Disabled)
+}
+
+/// A table whose cells are long texts: they are broken so that it fits a terminal.
+pub(super) fn table_of_texts(header: &[&str], rows: Vec<Vec<String>>, none: &str) -> io::Result<()> {
+    arranged(header, rows, none, ContentArrangement::Dynamic)
+}
+
+/// Columns of a terminal that texts are broken for.
+const WIDTH: u16 = 100;
+
+fn arranged(header: &[&str], rows: Vec<Vec<String>>, none: &str, arrangement: ContentArrangement) -> io::Result<()> {
     if rows.is_empty() {
         return line(none);
     }
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─')))
-        .set_content_arrangement(ContentArrangement::Disabled);
+        .set_content_arrangement(arrangement)
+        .set_width(WIDTH);
     table.set_header(header).add_rows(rows);
     line(&table.to_string())
 }
