@@ -12,7 +12,7 @@ cargo build --locked --release --quiet --target "$triple"
 program=${CARGO_TARGET_DIR:-target}/$triple/release/fuzz
 
 # What ends in the first run counts as a crash to libFuzzer, which would keep it.
-ask() { KIT_FUZZ_TARGET=$1 "$program" -exact_artifact_path=/dev/null 2> /dev/null; }
+ask() { KIT_FUZZ_TARGET=$1 "$program" -exact_artifact_path=/dev/null 2> /dev/null || true; }
 [ "${1:-list}" = list ] || ask seeds
 
 run() { # TARGET SECONDS [options]
@@ -32,9 +32,9 @@ run() { # TARGET SECONDS [options]
 case ${1:-list} in
   list) ask list ;;
   all)
-    failed=0
-    for name in $(ask list); do run "$name" "${2:-10}" "${@:3}" || failed=1; done
-    exit $failed
+    export program
+    export -f run
+    ask list | xargs -P "$(nproc)" -I NAME bash -c 'run "$@"' fuzz NAME "${2:-10}" "${@:3}" || exit 1
     ;;
   *) run "$1" "${2:-60}" "${@:3}" ;;
 esac
