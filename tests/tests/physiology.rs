@@ -44,7 +44,28 @@ fn spo2(patient: &Patient, seconds: f64) -> f64 {
     patient.vitals(seconds).spo2
 }
 
+fn systolic(patient: &Patient, seconds: f64) -> f64 {
+    patient.vitals(seconds).systolic
+}
+
+fn diastolic(patient: &Patient, seconds: f64) -> f64 {
+    patient.vitals(seconds).diastolic
+}
+
+fn temperature(patient: &Patient, seconds: f64) -> f64 {
+    patient.vitals(seconds).temperature
+}
+
+/// A visit to most devices; a cuff is pumped up and falls for most of a minute.
+const VISIT: Duration = Duration::from_secs(60);
+const VISIT_OF_CUFF: Duration = Duration::from_secs(100);
+
 const PROMISES: &[Promise] = &[
+    promise("monitor-pc300", Mdc::SYSTOLIC, systolic, 5.0, 45),
+    promise("monitor-pc300", Mdc::DIASTOLIC, diastolic, 5.0, 45),
+    promise("monitor-pc300", Mdc::PULSE_RATE_CUFF, pulse, 1.0, 45),
+    promise("monitor-pc300", Mdc::BODY_TEMPERATURE, temperature, 0.1, 5),
+    promise("monitor-pc300", Mdc::SPO2, spo2, 2.0, 12),
     promise("oximeter-nonin", Mdc::SPO2, spo2, 2.0, 12),
     promise("oximeter-nonin", Mdc::PULSE_RATE, pulse, 1.0, 12),
     promise("oximeter-viatom", Mdc::SPO2, spo2, 2.0, 12),
@@ -93,9 +114,10 @@ fn what_the_centre_shows_is_what_the_patient_had() {
     for (device, promises) in devices {
         let mut worst: Vec<(f64, u64)> = vec![(0.0, 0); promises.len()];
         let mut compared = vec![0_u32; promises.len()];
+        let visit = if device.starts_with("monitor") { VISIT_OF_CUFF } else { VISIT };
         for seed in 0..PATIENTS {
             let patient = Patient::new(seed);
-            let filed = bedside::attend(device, &Visit::of(seed, Duration::from_secs(60))).unwrap();
+            let filed = bedside::attend(device, &Visit::of(seed, visit)).unwrap();
             for draft in &filed.drafts {
                 let Some(line) = at_the_centre(draft) else { continue };
                 let received_s = Duration::from_nanos(draft.boottime_ns - filed.began.as_nanos()).as_secs_f64();
