@@ -15,6 +15,7 @@ mod analysis;
 #[path = "spirometer_flow/no_analysis.rs"]
 mod analysis;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use kit_protocol::moment::Moment;
@@ -72,6 +73,8 @@ const MANOEUVRE_SILENCE: Duration = Duration::from_secs(3);
 const SESSION_SILENCE: Duration = Duration::from_secs(15 * 60);
 /// Frames whose CRC fits and whose content does not are refused one by one, but no more often than this.
 const REFUSED_EVERY: Duration = Duration::from_secs(10);
+/// Flow that came before a header said what it means: kept, at most so many frames, which is more than a second of them.
+const EARLY_FRAMES_MAX: usize = 512;
 /// Octets without a frame that prove that it is another device: 2 s of its line.
 const STRANGE_OCTETS_MAX: u64 = 23_000;
 
@@ -124,6 +127,10 @@ struct Spirometer {
     /// Octets while no frame ever came.
     strange: u64,
     last_refused: Option<Moment>,
+    /// Flow for which there is no header yet, as it came.
+    early: VecDeque<(Moment, Flow)>,
+    /// Counter of the first early sample that was not kept, and how many were not.
+    early_lost: Option<(u32, u64)>,
     close: bool,
 }
 
@@ -197,6 +204,8 @@ impl Spirometer {
             last_frame: None,
             strange: 0,
             last_refused: None,
+            early: VecDeque::new(),
+            early_lost: None,
             close: false,
         }
     }
@@ -230,6 +239,20 @@ impl Spirometer {
             self.end_of_session(now);
         }
         self.header = Some(header);
+        for (at, flow) in std::mem::take(&mut self.early) {
+            self.flow(at, &flow);
+        }
+    }
+
+    /// Keeps flow until a header says what it means.
+    fn keep(&mut self, now: Moment, flow: &Flow) {
+        self.early.push_back((now, flow.clone()));
+        if self.early.len() > EARLY_FRAMES_MAX
+            && let Some((_, dropped)) = self.early.pop_front()
+        {
+            let count = u64::try_from(dropped.samples.len()).unwrap_or(u64::MAX);
+            self.early_lost.get_or_insert((dropped.counter, 0)).1 += count;
+        }
     }
 
     fn mark(&mut self, now: Moment, mark: Mark) {
@@ -263,12 +286,18 @@ impl Spirometer {
         let channel = Channel { code: FLOW, scale: header.scale(), unit: "L/s", filter: String::new() };
         let head = RecordingHead { continuous: false, ..RecordingHead::live(Kind::Spirometry, vec![channel], rate) };
         self.outputs.begin(recording, head);
+        if let Some((first, count)) = self.early_lost.take() {
+            self.outputs.error(DriverError::SamplesLost { recording, first: first.into(), count });
+        }
         let wave = Wave::new(1, rate, BLOCK);
         let (length, lost, samples) = (0, 0, Vec::new());
         self.stage = Stage::Blowing(Box::new(Blow { recording, header, rate, wave, base, length, lost, marked, samples }));
     }
 
     fn flow(&mut self, now: Moment, flow: &Flow) {
+        if self.header.is_none() {
+            return self.keep(now, flow);
+        }
         if matches!(self.stage, Stage::Idle) {
             self.begin(flow.counter, false);
         }

@@ -199,7 +199,7 @@ const SPLITS: &[Check] = &[
     splits::<contec_bt::Frames>,
     splits::<lepu::Frames>,
     splits::<nonin_df13::Frames>,
-    splits::<nonin_df2::Frames>,
+    splits::<nonin_df2::Frames<nonin_df2::Frame>>,
     splits::<nonin_df8::Frames>,
     splits::<o2ring::Frames>,
     splits::<spirometer_flow::Frames>,

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use kit_protocol::uplink::wire;
 use prost::Message;
+use ring::digest::{SHA256, digest};
 
 use super::secret::write_durably;
 
@@ -15,7 +16,7 @@ const KEPT_MAX: usize = 2;
 /// Since when an assignment is active.
 #[derive(Clone, PartialEq, Message)]
 pub struct Activation {
-    /// Its id.
+    /// What stands for its id: see [`named`].
     #[prost(string, tag = "1")]
     pub assignment: String,
     /// The gateway's clock then.
@@ -24,6 +25,11 @@ pub struct Activation {
     /// The moment, ns of that boot.
     #[prost(uint64, tag = "3")]
     pub boottime_ns: u64,
+}
+
+/// What stands for an assignment in this file, which is not sealed: hexadecimal, of the first 16 octets of its id's SHA-256.
+fn named(id: &str) -> String {
+    digest(&SHA256, id.as_bytes()).as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Under whom a conversation runs.
@@ -70,8 +76,9 @@ impl Tenures {
         let mut known = self.known();
         let mut next = known.clone();
         next.ended += u64::from(from.is_some());
-        next.activations.retain(|activation| Some(activation.assignment.as_str()) == from);
-        next.activations.extend(to.map(|id| Activation { assignment: id.to_owned(), clock: Some(clock), boottime_ns }));
+        let from = from.map(named);
+        next.activations.retain(|activation| Some(&activation.assignment) == from.as_ref());
+        next.activations.extend(to.map(|id| Activation { assignment: named(id), clock: Some(clock), boottime_ns }));
         debug_assert!(next.activations.len() <= KEPT_MAX, "of the one before and the one after");
         write_durably(&self.path, &next.encode_to_vec())?;
         *known = next;
@@ -82,9 +89,10 @@ impl Tenures {
     pub fn of(&self, assignment: Option<&str>, clock: wire::Clock, boottime_ns: u64) -> Tenure {
         let mut known = self.known();
         let Some(id) = assignment else { return Tenure { active: None, ended: known.ended } };
+        let id = named(id);
         let found = known.activations.iter().find(|activation| activation.assignment == id).cloned();
         let active = found.unwrap_or_else(|| {
-            let begun = Activation { assignment: id.to_owned(), clock: Some(clock), boottime_ns };
+            let begun = Activation { assignment: id, clock: Some(clock), boottime_ns };
             known.activations = vec![begun.clone()];
             // Records of a device's memory cannot be told from the last patient's any more.
             known.ended += 1;

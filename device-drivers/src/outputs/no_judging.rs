@@ -4,7 +4,7 @@ use kit_protocol::reading::{Block, Measured, RecordingHead};
 
 /// Nothing is under way.
 #[derive(Debug, Default)]
-pub(super) struct Judging;
+pub(super) struct Judging {}
 
 impl Judging {
     pub(super) fn begin(&mut self, _recording: u32, _head: &RecordingHead) {}

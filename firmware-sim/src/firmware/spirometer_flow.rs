@@ -134,6 +134,10 @@ pub struct SpirometerFlow<I2C, D, UART> {
     bronchodilator: Bronchodilator,
     counter: u32,
     waiting: Vec<i32>,
+    /// Frames of flow since the last header.
+    unheaded: usize,
+    /// Of the sensor, at the last zeroing.
+    celsius: f32,
 }
 
 impl<I2C: I2c, D: DelayNs, UART: Write> SpirometerFlow<I2C, D, UART> {
@@ -160,6 +164,8 @@ impl<I2C: I2c, D: DelayNs, UART: Write> SpirometerFlow<I2C, D, UART> {
             bronchodilator: Bronchodilator::NotStated,
             counter: 0,
             waiting: Vec::with_capacity(FRAME_SAMPLES),
+            unheaded: 0,
+            celsius: 0.0,
         })
     }
 
@@ -249,12 +255,18 @@ impl<I2C: I2c, D: DelayNs, UART: Write> SpirometerFlow<I2C, D, UART> {
             self.zero = sum * INVERSE_ZERO_TICKS;
             self.factor = btps_factor(celsius);
             self.manoeuvre = self.manoeuvre.saturating_add(1);
-            let header = self.header(celsius);
-            self.send(&header.encode())?;
+            self.celsius = celsius;
+            self.send_header()?;
             self.mark(MarkKind::ManoeuvreBegins)?;
             self.phase = Phase::Blowing(Progress::default());
         }
         Ok(())
+    }
+
+    fn send_header(&mut self) -> Result<(), Fault<I2C::Error>> {
+        self.unheaded = 0;
+        let header = self.header(self.celsius);
+        self.send(&header.encode())
     }
 
     fn header(&self, celsius: f32) -> Header {
@@ -293,6 +305,10 @@ impl<I2C: I2c, D: DelayNs, UART: Write> SpirometerFlow<I2C, D, UART> {
         let samples = core::mem::take(&mut self.waiting);
         let flow = Flow { counter: self.counter, samples };
         self.counter = self.counter.wrapping_add(u32::try_from(flow.samples.len()).unwrap_or(0));
+        self.unheaded += 1;
+        if self.unheaded >= HEADER_EVERY_FRAMES {
+            self.send_header()?;
+        }
         self.send(&flow.encode())
     }
 
@@ -306,6 +322,8 @@ impl<I2C: I2c, D: DelayNs, UART: Write> SpirometerFlow<I2C, D, UART> {
     }
 }
 
+/// Whoever begins to listen within a manoeuvre knows within a second what the flow means: 50 frames of 10 samples of 2 ms.
+const HEADER_EVERY_FRAMES: usize = 50;
 /// One part in [`ZERO_TICKS`].
 const INVERSE_ZERO_TICKS: f32 = 0.004;
 

@@ -1,7 +1,7 @@
 //! Frames of the kit's flow spirometer on a serial line: this project's own framing, since its sensor has none.
 //!
 //! Port: 115,200 baud, 8 data bits, no parity, or CDC-ACM. The device sends unasked, and flow only during manoeuvres. A header
-//! frame comes when a session begins, and again before each manoeuvre; marks say where sessions and manoeuvres begin and end.
+//! frame comes when a session begins, again before each manoeuvre, and at least once a second within it; marks say where sessions and manoeuvres begin and end.
 //!
 //! | frame | start | then |
 //! | --- | --- | --- |

@@ -64,11 +64,7 @@ const WRONG_KITS: [(&str, &str, &str); 16] = [
         "14: centre.keys: invalid type: string \"signing.pub.pem\", expected a list",
     ),
     ("\"oximeter-nonin\"", "\"toaster\"", "16: device: driver: expected one of "),
-    (
-        "port = \"/dev/null\"",
-        "address = \"F0:F1:F2:F3:F4:F5\"",
-        "16: device: port: the driver oximeter-nonin needs a serial port",
-    ),
+    ("port = \"/dev/null\"", "folder = \"/tmp\"", "16: device: port: the driver oximeter-nonin needs a serial port"),
     ("\"finger\"", "\"\"", "16: device: identity: expected 1 to 64 characters"),
     (
         "port = \"/dev/null\"\n",
