@@ -304,8 +304,10 @@ mod tests {
     fn a_reboot_in_a_blow_ends_nothing_and_the_next_session_has_the_next_number() {
         let (found, _) = run(1, "at=6 fault=reboot for=2", 30);
         assert_eq!(marks(&found)[2].0, MarkKind::SessionBegins, "{:?}", marks(&found));
-        let sessions: Vec<u32> =
+        let mut sessions: Vec<u32> =
             found.iter().filter_map(|one| if let Found::Header(header) = one { Some(header.session) } else { None }).collect();
+        // A header comes each second of a blow.
+        sessions.dedup();
         assert_eq!(sessions, [1, 2]);
     }
 
