@@ -41,8 +41,10 @@ impl SmallDisk {
         }
     }
 
-    /// Gives the room back.
+    /// Gives the room back. The filler is emptied first: a process that another test has just forked has it open until it execs,
+    /// and a removed file's room comes back only when nobody has.
     pub fn free(&self) -> std::io::Result<()> {
+        std::fs::write(self.filler(), b"")?;
         std::fs::remove_file(self.filler())
     }
 
