@@ -149,7 +149,7 @@ pub struct Missed {
     pub kind: String,
     /// The kit's reason.
     pub reason: String,
-    /// Its length.
+    /// Its length; where a stream paused in it, from the first to the last sample that was made in it.
     pub seconds: f64,
     /// How long it might have been: its fault plus [`RECOVERY_ALLOWANCE`]; 0 where there was no fault.
     pub allowed_seconds: f64,
@@ -217,7 +217,7 @@ impl Balance {
 /// Compares.
 #[must_use]
 pub fn compare(run: &Run) -> Balance {
-    let mut balance = Balance { missed: run.missed.iter().map(|span| judge(span, &run.faults)).collect(), ..Balance::default() };
+    let mut balance = Balance { missed: run.missed.iter().map(|span| judge(span, run)).collect(), ..Balance::default() };
     readings::compare(run, &mut balance);
     streams::compare(run, &mut balance);
     balance.made = balance.devices.values().map(|share| share.made).sum();
@@ -225,19 +225,21 @@ pub fn compare(run: &Run) -> Balance {
     balance
 }
 
-/// How long a span is, and how long the longest fault it touches allows it to be.
-fn judge(span: &StoredMissed, faults: &[Fault]) -> Missed {
+/// How long a span is, and how long the longest fault it touches allows it to be. A device may pause within a span, as a
+/// spirometer does from one blow to the next: no more is lost than from the first to the last sample that it made in it.
+fn judge(span: &StoredMissed, run: &Run) -> Missed {
     let slack = nanoseconds(RECOVERY_ALLOWANCE);
-    let touching = faults.iter().filter(|fault| {
+    let touching = run.faults.iter().filter(|fault| {
         span.from_boottime_ns <= fault.to_boottime_ns.saturating_add(slack)
             && span.to_boottime_ns >= fault.from_boottime_ns.saturating_sub(slack)
     });
     let allowed = touching.map(|fault| fault.to_boottime_ns.saturating_sub(fault.from_boottime_ns) + slack).max();
+    let declared = span.to_boottime_ns.saturating_sub(span.from_boottime_ns);
     Missed {
         device: span.device.clone(),
         kind: span.kind.clone(),
         reason: span.reason.clone(),
-        seconds: seconds(span.to_boottime_ns.saturating_sub(span.from_boottime_ns)),
+        seconds: seconds(streams::made_within(span, &run.truth).unwrap_or(declared).min(declared)),
         allowed_seconds: seconds(allowed.unwrap_or(0)),
         samples: 0,
     }

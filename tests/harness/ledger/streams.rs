@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::truth::{Stream, StreamName};
+use super::truth::{Stream, StreamName, Truth};
 use super::{
     Balance, PLACEMENT_TOLERANCE, RECOVERY_ALLOWANCE, Run, SYNCHRONISATION, StoredMissed, StoredSegment, assignment_at,
     nanoseconds, units,
@@ -167,6 +167,16 @@ fn report(name: &StreamName, stream: &Stream, lost: Option<(usize, usize)>, bala
         let count = last - first + 1;
         balance.find(format!("missing: {count} samples of {} {} from {at} on, counter {counter:?}", name.device, name.kind));
     }
+}
+
+/// From the first to the last sample of its stream that a declared span is about, ns; `None` where it is about none.
+pub(super) fn made_within(span: &StoredMissed, truth: &Truth) -> Option<u64> {
+    let name = StreamName { device: span.device.clone(), kind: span.kind.clone() };
+    let stream = truth.streams.get(&name)?;
+    let covered = |(index, at): (usize, &u64)| covers(span, &name, *at, stream.counters.get(index).copied()).then_some(*at);
+    let mut covered = stream.boottimes_ns.iter().enumerate().filter_map(covered);
+    let first = covered.next()?;
+    Some(covered.last().unwrap_or(first).saturating_sub(first))
 }
 
 /// Whether a declared span is about this sample: by the device's counter where both name it, else by time.

@@ -83,7 +83,9 @@ pub fn bus_arguments(devices: &[Simulated], places: &Places, seed: u64) -> Vec<O
 
 /// Some of every sort, as a home has them: the demonstration's, where nothing else is asked for.
 pub fn usual() -> impl Iterator<Item = Simulated> {
-    ["oximeter-nonin", "ecg-ads1298", "blood-pressure", "thermometer", "glucose-meter"].into_iter().filter_map(find)
+    ["oximeter-nonin", "ecg-ads1298", "blood-pressure", "thermometer", "glucose-meter", "spirometer-flow"]
+        .into_iter()
+        .filter_map(find)
 }
 
 impl fmt::Display for Simulated {
