@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use harness::broker::mosquitto;
 use serde_json::Value;
 
-const DEVICES: [&str; 3] = ["oximeter-nonin", "ecg-ads1298", "pulse-oximeter"];
-/// Long enough for a spot check of the Bluetooth oximeter before, between and after the faults.
+const DEVICES: [&str; 6] = ["oximeter-nonin", "ecg-ads1298", "blood-pressure", "thermometer", "glucose-meter", "spirometer-flow"];
+/// Long enough for measurements of each Bluetooth device before, between and after the faults.
 const SECONDS: &str = "45";
 /// How much longer than a kill a missed span may be, and the kill itself.
 const MISSED_SECONDS_MAX: f64 = 1.0 + 6.0;
