@@ -6,7 +6,7 @@ use super::Figures;
 
 /// Nothing is under way.
 #[derive(Default)]
-pub(super) struct Analysis;
+pub(super) struct Analysis {}
 
 impl Analysis {
     pub(super) fn under_way(&self) -> bool {
