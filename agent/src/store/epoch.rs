@@ -14,7 +14,7 @@ use super::about::{self, About, Run, Summary};
 use super::block::Block;
 use super::epochs::Options;
 use super::filing::Definitions;
-use super::outbox::{Class, EpochView, LaneView, Mark, StoreError};
+use super::outbox::{Class, EpochView, LaneView, Mark, StoreError, stays_here};
 use super::seal::{EpochSeal, RunSeal, SealError};
 use super::segments::{Extent, SegmentFiles};
 use super::sled::{Commit, Database, OpenError, Tree};
@@ -169,7 +169,25 @@ impl Epoch {
     /// Replaces what is known to be settled.
     pub(crate) fn reset_settled(&mut self, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
         self.refuse_foreign(lane, settled)?;
-        self.take_cursor(lane, settled.clone())
+        self.take_cursor(lane, settled.clone())?;
+        self.release_forgotten(lane)
+    }
+
+    /// Lets go what was quarantined and is not settled by the centre's database, unless it stays here.
+    fn release_forgotten(&mut self, lane: Lane) -> Result<(), StoreError> {
+        let settled = &self.lane(lane).settled;
+        let of_lane = self.quarantine.iter().filter(|((of, _), _)| *of == lane);
+        let forgotten = of_lane.filter(|((_, seq), reason)| !settled.contains(*seq) && !stays_here(reason));
+        let forgotten: Vec<u64> = forgotten.map(|((_, seq), _)| *seq).collect();
+        let mut commit = Commit::default();
+        forgotten.iter().for_each(|seq| commit.remove(Tree::Quarantine, &lane_key(lane, *seq)));
+        if !commit.is_empty() {
+            self.put_cursors(&mut commit);
+            self.db.commit(commit)?;
+            self.unsaved_cursors = false;
+        }
+        forgotten.into_iter().for_each(|seq| drop(self.quarantine.remove(&(lane, seq))));
+        Ok(())
     }
 
     /// Keeps a record from being sent.

@@ -33,7 +33,7 @@ use super::about::{self, About, Summary};
 use super::epoch::{Epoch, database_path};
 use super::files::{self, Lock, disk_error};
 use super::filing::Stamp;
-use super::outbox::{Appended, Chunk, EpochView, LaneView, NewRecord, Outbox, ReadLimit, StoreError};
+use super::outbox::{Appended, Chunk, DOES_NOT_OPEN, EpochView, LaneView, NewRecord, Outbox, ReadLimit, StoreError};
 use super::reading::Which;
 use super::seal::{EpochSeal, Kek, fill_random, open_under_kek, seal_under_kek};
 use super::sled::{Commit, Database, OpenError};
@@ -263,7 +263,7 @@ impl Store {
         }
         self.open.append_own(Commit::default(), gaps)?;
         let known = self.with_database(epoch)?;
-        fresh.into_iter().try_for_each(|seq| known.quarantine(lane, seq, "unreadable"))
+        fresh.into_iter().try_for_each(|seq| known.quarantine(lane, seq, DOES_NOT_OPEN))
     }
 
     /// Hands on to `next` what passes from epoch to epoch, and closes the open one, unless it is the `none` epoch that rests.

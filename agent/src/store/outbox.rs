@@ -179,6 +179,17 @@ pub enum StoreError {
     },
 }
 
+/// Quarantined because its octets do not open; it is declared as a gap.
+pub const DOES_NOT_OPEN: &str = "does-not-open";
+/// Quarantined because the centre holds another record under its number.
+pub const CONFLICT: &str = "conflict";
+
+/// Whether a record that is quarantined for `reason` is never sent again, whatever the centre knows.
+#[must_use]
+pub fn stays_here(reason: &str) -> bool {
+    [CONFLICT, DOES_NOT_OPEN].contains(&reason)
+}
+
 /// A queue of sealed records that survives power loss. Invariants I1, I2, I3, I7.
 pub trait Outbox: Send {
     /// Makes a group durable in one commit (fdatasync) and numbers it; all of it or none of it.
@@ -194,7 +205,9 @@ pub trait Outbox: Send {
     /// disk with the next append; what a cut takes back is acknowledged again. [`StoreError::Foreign`] settles nothing.
     fn settle(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError>;
 
-    /// Replaces what is known by what the centre's database says; only this moves a cursor back.
+    /// Replaces what is known by what the centre's database says; only this moves a cursor back. A quarantined number that it
+    /// does not settle waits again, unless it stays with the kit ([`stays_here`]): a centre that was restored to an earlier
+    /// state does not know that it refused it, and its number must not stay open for ever.
     fn reset_settled(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError>;
 
     /// Keeps a record from being sent again, with its reason; it stays readable through `read_local`. Its number is not

@@ -119,6 +119,11 @@ impl Commit {
         self.batches.entry(tree).or_default().insert(key, value);
     }
 
+    /// Takes away what is under `key`.
+    pub(crate) fn remove(&mut self, tree: Tree, key: &[u8]) {
+        self.batches.entry(tree).or_default().remove(key);
+    }
+
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty()

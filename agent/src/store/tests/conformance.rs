@@ -12,7 +12,7 @@ use prost::Message;
 use super::epochs::{Options, Store};
 use super::filing::Stamp;
 use super::memory::{Disk, MemoryOutbox};
-use super::outbox::{Appended, Class, Mark, NewRecord, Outbox, ReadLimit, StoreError};
+use super::outbox::{Appended, CONFLICT, Class, Mark, NewRecord, Outbox, ReadLimit, StoreError};
 use super::seal::Kek;
 
 /// Opens outboxes over one disk.
@@ -276,6 +276,23 @@ fn i6_a_quarantined_record_is_not_sent_and_the_others_flow<R: Rig>() {
     assert_eq!(outbox.epochs().pop().unwrap().lanes[Lane::Vitals.index()].oldest, 2);
 }
 
+fn i2_what_the_centre_refused_and_no_longer_knows_waits_again<R: Rig>() {
+    let mut rig = R::default();
+    let mut outbox = rig.open();
+    let epoch = outbox.open_epoch().0;
+    for n in 1..=3 {
+        append(&mut outbox, value(Lane::Vitals, format!("r{n}").as_bytes()));
+    }
+    outbox.quarantine(epoch, Lane::Vitals, 1, "unreadable").unwrap();
+    outbox.quarantine(epoch, Lane::Vitals, 2, CONFLICT).unwrap();
+    outbox.reset_settled(epoch, Lane::Vitals, &Settlement::upto(1, Some(outbox.run()))).unwrap();
+    assert_eq!(texts(&mut outbox, Lane::Vitals), [(3, "r3".to_owned())], "it is settled");
+    outbox.reset_settled(epoch, Lane::Vitals, &Settlement::default()).unwrap();
+    let mut outbox = rig.crash(outbox);
+    assert_eq!(texts(&mut outbox, Lane::Vitals), [(1, "r1".to_owned()), (3, "r3".to_owned())]);
+    assert_eq!(outbox.quarantined(), [(epoch, Lane::Vitals, 2, CONFLICT.to_owned())], "another record has its number");
+}
+
 fn i6_a_record_past_its_bound_is_refused_and_none_of_its_group_is_kept<R: Rig>() {
     let mut rig = R::default();
     let mut outbox = rig.open();
@@ -443,6 +460,7 @@ both_conform!(
     i3_what_is_settled_is_not_sent_again_and_stays_as_local_record,
     i2_a_settlement_of_numbers_that_were_never_given_settles_nothing,
     i6_a_quarantined_record_is_not_sent_and_the_others_flow,
+    i2_what_the_centre_refused_and_no_longer_knows_waits_again,
     i6_a_record_past_its_bound_is_refused_and_none_of_its_group_is_kept,
     a_read_keeps_its_limits_and_always_gives_the_first_record,
     an_epoch_opens_and_closes_in_its_own_journal,

@@ -8,7 +8,7 @@ use kit_protocol::uplink::settlement::Settlement;
 use kit_protocol::uplink::wire::{self, EpochReason, definition::What, record::Content};
 
 use super::filing::{Definitions, Stamp, file, journal_draft};
-use super::outbox::{Appended, Chunk, EpochView, LaneView, NewRecord, Outbox, ReadLimit, StoreError};
+use super::outbox::{Appended, Chunk, EpochView, LaneView, NewRecord, Outbox, ReadLimit, StoreError, stays_here};
 
 /// What outlives a crash, and what a test may do to it.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ struct Epoch {
 
 #[derive(Clone, Debug, Default)]
 struct LaneRecords {
-    records: BTreeMap<u64, (RunId, Vec<u8>)>,
+    records: BTreeMap<u64, (RunId, Arc<[u8]>)>,
     settled: Settlement,
 }
 
@@ -132,7 +132,7 @@ impl MemoryOutbox {
         epoch.definitions.extend(fresh);
         let lane = &mut epoch.lanes[record.lane.index()];
         let seq = lane.next();
-        lane.records.insert(seq, (self.run, record.bytes.clone()));
+        lane.records.insert(seq, (self.run, record.bytes.as_slice().into()));
         Appended::New { epoch: epoch.id, seq }
     }
 
@@ -182,7 +182,7 @@ impl MemoryOutbox {
                     return Ok(Self::with_definitions(known, chunk));
                 }
                 (chunk.run, octets) = (*run, octets + bytes.len());
-                chunk.records.push((*seq, bytes.clone()));
+                chunk.records.push((*seq, bytes.to_vec()));
             }
             chunk.next = seq + 1;
         }
@@ -255,6 +255,14 @@ impl Outbox for MemoryOutbox {
     fn reset_settled(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
         self.refuse_foreign(epoch, lane, settled)?;
         self.lane_mut(epoch, lane)?.settled = settled.clone();
+        let forgotten = |(id, of, seq): &(EpochId, Lane, u64), reason: &str| {
+            (*id, *of) == (epoch, lane) && !settled.contains(*seq) && !stays_here(reason)
+        };
+        let before = self.live.quarantine.len();
+        self.live.quarantine.retain(|key, reason| !forgotten(key, reason));
+        if self.live.quarantine.len() < before {
+            self.save();
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use kit_protocol::uplink::wire::{self, RejectReason};
 use super::send::Stall;
 use super::window::{Awaited, Span};
 use super::{ACK_WAIT_MAX, ANSWER_REJECTS_MAX, Action, Link, Planner, Ticket, Trouble, without};
+use crate::store::outbox::CONFLICT;
 
 /// The centre may ask to wait this long for a record, at most.
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
@@ -250,7 +251,7 @@ impl Planner {
 /// The reject's reason in the standard's manner, for listings.
 fn reason_name(reason: i32) -> &'static str {
     match RejectReason::try_from(reason) {
-        Ok(RejectReason::Conflict) => "conflict",
+        Ok(RejectReason::Conflict) => CONFLICT,
         Ok(RejectReason::TooBig) => "too-big",
         Ok(RejectReason::Unreadable) => "unreadable",
         Ok(RejectReason::UnknownSchema) => "unknown-schema",

@@ -123,6 +123,13 @@ impl LanePlan {
         self.edge.sample(self.next, now);
     }
 
+    /// The store was opened again, and knows this as settled: what it had not kept it is told once more.
+    pub(super) fn opened_again(&mut self, settled: &Settlement) {
+        if *settled != self.settled {
+            self.dirty = self.dirty.max(Dirty::Settle);
+        }
+    }
+
     /// A new connection: what is live is decided, everything unsettled is to be sent.
     pub(super) fn connected(&mut self, now: Moment) {
         self.live_from = self.edge.live_from(now);

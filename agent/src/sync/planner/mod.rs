@@ -341,6 +341,8 @@ pub struct Planner {
     centre: Centre,
     epochs: Vec<EpochPlan>,
     shelf_seen: bool,
+    /// The store is being opened again.
+    shelf_gone: bool,
     lane_shares: Shares<4>,
     age_shares: [Shares<2>; 4],
     lane_refusals: [BackOff; 4],
@@ -365,6 +367,7 @@ impl Planner {
             centre: Centre::default(),
             epochs: Vec::new(),
             shelf_seen: false,
+            shelf_gone: false,
             lane_shares: Shares::new(LANE_WEIGHTS),
             age_shares: [Shares::new(AGE_WEIGHTS); 4],
             lane_refusals: [BackOff::default(); 4],
@@ -513,8 +516,10 @@ impl Planner {
 
     fn take_shelf(&mut self, views: &[EpochView]) {
         if views.is_empty() {
+            self.shelf_gone = true;
             return;
         }
+        let opened_again = std::mem::take(&mut self.shelf_gone);
         let old = !self.shelf_seen;
         let mut known = std::mem::take(&mut self.epochs);
         let before = known.len();
@@ -530,6 +535,9 @@ impl Planner {
             );
             for (lane, view) in plan.lanes.iter_mut().zip(&view.lanes) {
                 lane.appended(view.next, self.now);
+                if opened_again {
+                    lane.opened_again(&view.settled);
+                }
             }
             self.epochs.push(plan);
         }

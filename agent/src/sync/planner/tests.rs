@@ -224,6 +224,21 @@ fn i2_acknowledgements_merge_in_any_order() {
 }
 
 #[test]
+fn i2_a_store_that_was_opened_again_is_told_once_more_what_is_settled() {
+    let mut bench = Bench::connected([1, 6, 1, 1]);
+    bench.settled([0; 4]);
+    bench.ack(Lane::Vitals, 5);
+    let settle = Action::Settle(EPOCH, Lane::Vitals, Settlement::upto(5, Some(RUN)));
+    assert!(bench.has(&settle));
+    bench.actions.clear();
+    bench.shelf();
+    assert!(!bench.has(&settle), "a store that is a commit behind is no cause");
+    bench.tell(Event::Shelf(&[]));
+    bench.shelf();
+    assert!(bench.has(&settle), "what a cut took back of it");
+}
+
+#[test]
 fn i3_a_restored_centre_gets_again_what_it_lost_but_not_what_is_under_way() {
     let mut bench = Bench::connected([1, 6, 1, 1]);
     bench.settled([0; 4]);
