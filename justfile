@@ -33,6 +33,10 @@ demo *arguments:
 sim *arguments:
     cargo run --release --bin kit-sim -- {{arguments}}
 
+# The simulation of a record's whole way over so many seeds: `just simulate 100000`.
+simulate seeds="10000" first="1":
+    KIT_SIM_SEEDS={{seeds}} KIT_SIM_FIRST={{first}} cargo test --workspace --lib --locked sync::simulation::i2 -- --nocapture
+
 # The figures of BENCHMARKS.md: ratios in one run each, about a quarter of an hour. A quiet machine says more.
 bench:
     cargo build --release --package kit-agent

@@ -8,6 +8,8 @@ pub mod mqtt;
 pub mod planner;
 pub mod shelf;
 mod shell;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 pub mod status;
 pub mod tls;
