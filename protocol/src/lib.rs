@@ -25,5 +25,8 @@ pub mod units;
 pub mod uplink;
 
 #[cfg(test)]
+#[path = "tests/promises.rs"]
+mod promises;
+#[cfg(test)]
 #[path = "tests/vectors.rs"]
 mod vectors;

@@ -100,10 +100,7 @@ mod tests {
 
     #[test]
     fn every_other_length_is_refused() {
-        for length in 0..OCTETS.len() {
-            assert!(matches!(CurrentTime::decode(&OCTETS[..length]), Err(DecodeError::Truncated { .. })));
-        }
-        assert_eq!(CurrentTime::decode(&[&OCTETS[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
+        crate::promises::every_other_length_is_refused(&OCTETS, CurrentTime::decode);
     }
 
     #[test]
