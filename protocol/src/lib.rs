@@ -11,6 +11,7 @@ pub mod decimal;
 pub mod file;
 #[cfg(feature = "flac")]
 pub mod flac;
+mod flags;
 pub mod gatt;
 #[cfg(feature = "json")]
 pub mod json;

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use crate::flags::terms_of_some;
 use crate::gatt::date_time::DateTime;
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
@@ -108,10 +109,10 @@ impl SpotCheck {
 
     /// What the status says; where it came from is no term.
     pub fn terms(&self) -> impl Iterator<Item = Status> {
-        let status = self.status;
-        let all =
-            [(Self::SMART_POINT, "smart-point"), (Self::NO_MEASUREMENT, "no-measurement"), (Self::LOW_BATTERY, "low-battery")];
-        all.into_iter().filter(move |(bit, _)| status & bit != 0).map(|(_, term)| term)
+        terms_of_some(
+            self.status,
+            &[(Self::SMART_POINT, "smart-point"), (Self::NO_MEASUREMENT, "no-measurement"), (Self::LOW_BATTERY, "low-battery")],
+        )
     }
 }
 

@@ -4,6 +4,7 @@
 //! bit 7 cannot be seen. Source: Nonin, 9560 Bluetooth specification in NoninPulseOx 6153426; bits 6 of the first and 1 of
 //! the last octet as in javautilityclasses (drphrozen).
 
+use crate::flags::terms_of_some;
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
 use crate::serial::framer::{self, Framing, Step};
@@ -75,10 +76,7 @@ impl Frame {
 
     /// What the status bits say.
     pub fn terms(&self) -> impl Iterator<Item = Status> {
-        let (status, status2) = (self.status, self.status2);
-        let first = Self::STATUS.into_iter().filter(move |(bit, _)| status & bit != 0);
-        let second = Self::STATUS2.into_iter().filter(move |(bit, _)| status2 & bit != 0);
-        first.chain(second).map(|(_, term)| term)
+        terms_of_some(self.status, &Self::STATUS).chain(terms_of_some(self.status2, &Self::STATUS2))
     }
 }
 
