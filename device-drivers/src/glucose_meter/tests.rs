@@ -5,7 +5,7 @@ use kit_protocol::gatt::racp::{Count, Request, Response};
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::{About, By, DownReason, DriverError, MEASUREMENTS_UNSTORED_MAX, Output};
+use crate::driver::{About, By, Command, DownReason, DriverError, MEASUREMENTS_UNSTORED_MAX, Output, Session};
 use crate::gatt_session::ANSWER_MAX;
 use crate::stored_records::{ATTEMPTS_MAX, RETRY_AFTER};
 use crate::transport::scripted::{Conversation, Given as Played, Step};

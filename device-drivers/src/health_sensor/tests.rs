@@ -8,7 +8,7 @@ use kit_protocol::reading::{Quantity, Rate};
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::{By, DownReason, DriverError, LinkError, Output};
+use crate::driver::{By, Command, DownReason, DriverError, LinkError, Output, Session};
 use crate::transport::scripted::{Conversation, Given as Played, Step};
 
 const ALL: [Endpoint; 6] = [FEATURES, ELAPSED_TIME, CONTROL_POINT, RECORD_ACCESS, STORED, LIVE];

@@ -6,7 +6,7 @@ use kit_protocol::gatt::racp::{Count, Request, Response, ResponseCode};
 use kit_protocol::reading::{Quantity, Special};
 
 use super::*;
-use crate::driver::{By, DownReason, DriverError, LinkError, MEASUREMENTS_UNSTORED_MAX, Output};
+use crate::driver::{By, Command, DownReason, DriverError, LinkError, MEASUREMENTS_UNSTORED_MAX, Output, Session};
 use crate::stored_records::ATTEMPTS_MAX;
 use crate::transport::scripted::{Conversation, Given, Step};
 
