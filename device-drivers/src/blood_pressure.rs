@@ -17,8 +17,8 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Value};
 
-use crate::driver::{Command, Driver, Endpoint, Event, Link, Pairing, Quirk, Security, Session, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, Given, Plan, date_time, earlier, sets_clock};
+use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Quirk, Security, Start, bluetooth};
+use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
 use crate::liveness::Liveness;
 
 /// The registry's row.
@@ -73,9 +73,12 @@ struct BloodPressure {
     next_pressure: Option<Moment>,
 }
 
-impl Session for BloodPressure {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        self.gatt.handle_event(now, &event);
+impl OverGatt for BloodPressure {
+    fn gatt(&mut self) -> &mut GattSession {
+        &mut self.gatt
+    }
+
+    fn happened(&mut self, now: Moment, event: Event<'_>) {
         match event {
             Event::Received { from: MEASUREMENT, octets, .. } => self.measurement(now, octets),
             Event::Received { from: CUFF_PRESSURE, octets, .. } => self.cuff_pressure(now, octets),
@@ -84,20 +87,11 @@ impl Session for BloodPressure {
         }
     }
 
-    fn handle_timeout(&mut self, now: Moment) {
-        self.gatt.handle_timeout(now);
+    fn time_came(&mut self, now: Moment) {
         self.alone(now, false);
     }
 
-    fn poll_command(&mut self) -> Option<Command> {
-        self.gatt.poll_command()
-    }
-
-    fn poll_output(&mut self) -> Option<Given> {
-        self.gatt.outputs.poll()
-    }
-
-    fn poll_timeout(&self) -> Option<Moment> {
+    fn until(&self) -> Option<Moment> {
         earlier(self.gatt.poll_timeout(), self.liveness.until())
     }
 }

@@ -1,7 +1,7 @@
 //! What every conversation over GATT has: features to read, subscriptions to make in order, a clock, a battery.
 //!
-//! A driver's session holds a [`GattSession`], hands it every event first, and goes on where that says that all is set up.
-//! Nothing here knows a service: what to read and subscribe to is the driver's [`Plan`].
+//! A driver's session holds a [`GattSession`] and is [`OverGatt`]: the conversation takes in every event first, and the driver
+//! goes on where all is set up. Nothing here knows a service: what to read and subscribe to is the driver's [`Plan`].
 //!
 //! The device's clock is read before the first subscription, so that its times can be moved, and set only when nothing has
 //! come for a while: what is still in its memory bears the time that the clock had before.
@@ -15,7 +15,7 @@ use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::moment::Moment;
 use kit_protocol::reading::Measured;
 
-use crate::driver::{Allowed, By, Command, DriverError, Effect, Endpoint, Event, Output, Start, Token};
+use crate::driver::{Allowed, By, Command, DriverError, Effect, Endpoint, Event, Output, Session, Start, Token};
 use crate::outputs::{Full, Outputs};
 
 /// A command is answered within this: the time of an ATT transaction.
@@ -40,6 +40,46 @@ pub(crate) const fn date_time(service: u16) -> Endpoint {
 /// The row that allows to set a clock.
 pub(crate) const fn sets_clock(to: Endpoint) -> Allowed {
     Allowed { name: "set-clock", effect: Effect::SetClock, to, at: 0, octets: &[] }
+}
+
+/// A session over GATT: what its driver adds to the conversation that it holds.
+pub(crate) trait OverGatt {
+    /// The conversation.
+    fn gatt(&mut self) -> &mut GattSession;
+    /// The last step of the set-up is done.
+    fn set_up(&mut self, _now: Moment) {}
+    /// Takes in what happened, once the conversation has.
+    fn happened(&mut self, now: Moment, event: Event<'_>);
+    /// Takes in that a time has come, once the conversation has.
+    fn time_came(&mut self, _now: Moment) {}
+    /// When something is due, in the conversation or here.
+    fn until(&self) -> Option<Moment>;
+}
+
+impl<T: OverGatt + Send> Session for T {
+    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
+        if self.gatt().handle_event(now, &event) {
+            self.set_up(now);
+        }
+        self.happened(now, event);
+    }
+
+    fn handle_timeout(&mut self, now: Moment) {
+        self.gatt().handle_timeout(now);
+        self.time_came(now);
+    }
+
+    fn poll_command(&mut self) -> Option<Command> {
+        self.gatt().poll_command()
+    }
+
+    fn poll_output(&mut self) -> Option<Given> {
+        self.gatt().outputs.poll()
+    }
+
+    fn poll_timeout(&self) -> Option<Moment> {
+        self.until()
+    }
 }
 
 /// What a driver has set up. What the device does not have is passed over.

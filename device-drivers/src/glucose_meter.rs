@@ -22,10 +22,8 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Context, Kind, Measured, Memory, Quantity, Special, Value};
 
-use crate::driver::{
-    Allowed, Command, Driver, Effect, Endpoint, Event, Link, Pairing, Quirk, Security, Session, Start, Token, bluetooth,
-};
-use crate::gatt_session::{CURRENT_TIME, GattSession, Given, Plan, earlier, sets_clock};
+use crate::driver::{Allowed, Driver, Effect, Endpoint, Event, Link, Pairing, Quirk, Security, Start, Token, bluetooth};
+use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, earlier, sets_clock};
 use crate::stored_records::{Reported, StoredRecords, may};
 
 /// The registry's row.
@@ -146,11 +144,21 @@ enum VendorClock {
     Written { command: Token, time: DateTime, at: Moment },
 }
 
-impl Session for GlucoseMeter {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        if self.gatt.handle_event(now, &event) {
-            self.set_up(now);
+impl OverGatt for GlucoseMeter {
+    fn gatt(&mut self) -> &mut GattSession {
+        &mut self.gatt
+    }
+
+    fn set_up(&mut self, now: Moment) {
+        if self.gatt.subscribed(CONTROL_POINT) && self.gatt.subscribed(MEASUREMENT) {
+            self.stage = Stage::Probing { highest: None };
+            self.memory.report(now, &mut self.gatt, OpCode::REPORT, Selection::Last);
+        } else {
+            self.set_vendor_clock(now);
         }
+    }
+
+    fn happened(&mut self, now: Moment, event: Event<'_>) {
         match event {
             Event::Received { from: FEATURE, octets, .. } => self.feature(octets),
             Event::Received { from: MEASUREMENT, octets, .. } => self.measurement(now, octets),
@@ -174,21 +182,12 @@ impl Session for GlucoseMeter {
         }
     }
 
-    fn handle_timeout(&mut self, now: Moment) {
-        self.gatt.handle_timeout(now);
+    fn time_came(&mut self, now: Moment) {
         self.let_go(now, |held| held.until <= now);
         self.memory.handle_timeout(now, &mut self.gatt);
     }
 
-    fn poll_command(&mut self) -> Option<Command> {
-        self.gatt.poll_command()
-    }
-
-    fn poll_output(&mut self) -> Option<Given> {
-        self.gatt.outputs.poll()
-    }
-
-    fn poll_timeout(&self) -> Option<Moment> {
+    fn until(&self) -> Option<Moment> {
         let held = self.held.iter().map(|held| held.until).min();
         earlier(earlier(self.gatt.poll_timeout(), self.memory.until(&self.gatt)), held)
     }
@@ -206,15 +205,6 @@ impl GlucoseMeter {
             held: VecDeque::new(),
             early: VecDeque::new(),
             vendor_clock: if vendor_clock { VendorClock::ToSet } else { VendorClock::No },
-        }
-    }
-
-    fn set_up(&mut self, now: Moment) {
-        if self.gatt.subscribed(CONTROL_POINT) && self.gatt.subscribed(MEASUREMENT) {
-            self.stage = Stage::Probing { highest: None };
-            self.memory.report(now, &mut self.gatt, OpCode::REPORT, Selection::Last);
-        } else {
-            self.set_vendor_clock(now);
         }
     }
 

@@ -27,10 +27,8 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Memory};
 
-use crate::driver::{
-    Allowed, Command, Driver, Effect, Endpoint, Event, Link, Pairing, Security, Session, Start, Token, bluetooth,
-};
-use crate::gatt_session::{ANSWER_MAX, GattSession, Given, Plan, earlier};
+use crate::driver::{Allowed, Driver, Effect, Endpoint, Event, Link, Pairing, Security, Start, Token, bluetooth};
+use crate::gatt_session::{ANSWER_MAX, GattSession, OverGatt, Plan, earlier};
 use crate::stored_records::{ATTEMPTS_MAX, RETRY_AFTER, Reported, StoredRecords, may};
 use observed::{Observed, observed};
 use signals::{About, Signals};
@@ -132,11 +130,21 @@ struct Incoming {
     until: Option<Moment>,
 }
 
-impl Session for HealthSensor {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        if self.gatt.handle_event(now, &event) {
-            self.set_up(now);
+impl OverGatt for HealthSensor {
+    fn gatt(&mut self) -> &mut GattSession {
+        &mut self.gatt
+    }
+
+    fn set_up(&mut self, now: Moment) {
+        if self.gatt.subscribed(RECORD_ACCESS) && self.gatt.subscribed(STORED) {
+            self.stage = Stage::Probing { highest: None };
+            self.memory.report(now, &mut self.gatt, OpCode::COMBINED_REPORT, Selection::Last);
+        } else {
+            self.start_live(now, 1);
         }
+    }
+
+    fn happened(&mut self, now: Moment, event: Event<'_>) {
         match event {
             Event::Received { from: FEATURES, octets, .. } => {
                 if let Err(error) = HealthSensorFeatures::decode(octets) {
@@ -160,8 +168,7 @@ impl Session for HealthSensor {
         self.pump(now);
     }
 
-    fn handle_timeout(&mut self, now: Moment) {
-        self.gatt.handle_timeout(now);
+    fn time_came(&mut self, now: Moment) {
         self.memory.handle_timeout(now, &mut self.gatt);
         match self.stage {
             Stage::Starting { until, .. } if until <= now && !self.gatt.ended() => {
@@ -180,15 +187,7 @@ impl Session for HealthSensor {
         self.pump(now);
     }
 
-    fn poll_command(&mut self) -> Option<Command> {
-        self.gatt.poll_command()
-    }
-
-    fn poll_output(&mut self) -> Option<Given> {
-        self.gatt.outputs.poll()
-    }
-
-    fn poll_timeout(&self) -> Option<Moment> {
+    fn until(&self) -> Option<Moment> {
         let stage = match self.stage {
             _ if self.gatt.ended() => None,
             Stage::Starting { until, .. } | Stage::Retrying { at: until, .. } => Some(until),
@@ -210,15 +209,6 @@ impl HealthSensor {
             live: Incoming::default(),
             stored: Incoming::default(),
             signals: Signals::default(),
-        }
-    }
-
-    fn set_up(&mut self, now: Moment) {
-        if self.gatt.subscribed(RECORD_ACCESS) && self.gatt.subscribed(STORED) {
-            self.stage = Stage::Probing { highest: None };
-            self.memory.report(now, &mut self.gatt, OpCode::COMBINED_REPORT, Selection::Last);
-        } else {
-            self.start_live(now, 1);
         }
     }
 

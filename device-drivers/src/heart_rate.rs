@@ -15,8 +15,8 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Context, Kind, Measured, Quantity, Value};
 
-use crate::driver::{Command, Driver, Endpoint, Event, Link, Pairing, Security, Session, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, Given, Plan, sets_clock};
+use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Security, Start, bluetooth};
+use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, sets_clock};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {
@@ -61,9 +61,12 @@ struct HeartRate {
     next_reading: Option<Moment>,
 }
 
-impl Session for HeartRate {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        self.gatt.handle_event(now, &event);
+impl OverGatt for HeartRate {
+    fn gatt(&mut self) -> &mut GattSession {
+        &mut self.gatt
+    }
+
+    fn happened(&mut self, now: Moment, event: Event<'_>) {
         match event {
             Event::Received { from: LOCATION, octets, .. } => match BodySensorLocation::decode(octets) {
                 Ok(location) => self.location = Some(location),
@@ -74,19 +77,7 @@ impl Session for HeartRate {
         }
     }
 
-    fn handle_timeout(&mut self, now: Moment) {
-        self.gatt.handle_timeout(now);
-    }
-
-    fn poll_command(&mut self) -> Option<Command> {
-        self.gatt.poll_command()
-    }
-
-    fn poll_output(&mut self) -> Option<Given> {
-        self.gatt.outputs.poll()
-    }
-
-    fn poll_timeout(&self) -> Option<Moment> {
+    fn until(&self) -> Option<Moment> {
         self.gatt.poll_timeout()
     }
 }

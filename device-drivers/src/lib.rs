@@ -31,6 +31,9 @@ pub mod spirometer_contec;
 pub mod spirometer_flow;
 mod stored_records;
 mod streaming;
+#[cfg(test)]
+#[path = "tests/text.rs"]
+mod text;
 pub mod thermometer;
 mod track;
 #[cfg(feature = "transport")]

@@ -65,7 +65,6 @@ const INVASIVE_DIASTOLIC: Mdc = Mdc(150_018);
 const INVASIVE_MEAN: Mdc = Mdc(150_019);
 const TEMPERATURE: Mdc = Mdc(150_344);
 const IMPEDANCE: Mdc = Mdc(151_780);
-const ECG_III: Mdc = Mdc(131_389);
 
 /// One reading of a parameter every so long, where the configuration does not say.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -278,7 +277,7 @@ impl Monitor {
 }
 
 fn lead(label: &str) -> (Mdc, &str) {
-    let leads = [("ECG-III", ECG_III), ("ECG-II", Mdc::ECG_II), ("ECG-I", Mdc::ECG_I)];
+    let leads = [("ECG-III", Mdc::ECG_III), ("ECG-II", Mdc::ECG_II), ("ECG-I", Mdc::ECG_I)];
     let named = leads.into_iter().find_map(|(name, code)| Some((code, label.strip_prefix(name)?)));
     named.map_or((Mdc::ECG, label), |(code, rest)| (code, rest.trim_start_matches('-')))
 }

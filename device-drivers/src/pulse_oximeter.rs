@@ -20,8 +20,8 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Memory, Status, Value};
 
-use crate::driver::{Command, Driver, Effect, Endpoint, Event, Link, Pairing, Security, Session, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, Given, Plan, earlier, sets_clock};
+use crate::driver::{Driver, Effect, Endpoint, Event, Link, Pairing, Security, Start, bluetooth};
+use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, earlier, sets_clock};
 use crate::stored_records::{StoredRecords, may};
 
 /// The registry's row.
@@ -73,11 +73,18 @@ struct PulseOximeter {
     next_reading: Option<Moment>,
 }
 
-impl Session for PulseOximeter {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        if self.gatt.handle_event(now, &event) && self.memory_can_be_told_apart() {
+impl OverGatt for PulseOximeter {
+    fn gatt(&mut self) -> &mut GattSession {
+        &mut self.gatt
+    }
+
+    fn set_up(&mut self, now: Moment) {
+        if self.memory_can_be_told_apart() {
             self.memory.report(now, &mut self.gatt, OpCode::REPORT, Selection::All);
         }
+    }
+
+    fn happened(&mut self, now: Moment, event: Event<'_>) {
         match event {
             Event::Received { from: FEATURES, octets, .. } => self.features(octets),
             Event::Received { from: SPOT_CHECK, octets, .. } => self.spot_check(now, octets),
@@ -95,20 +102,11 @@ impl Session for PulseOximeter {
         }
     }
 
-    fn handle_timeout(&mut self, now: Moment) {
-        self.gatt.handle_timeout(now);
+    fn time_came(&mut self, now: Moment) {
         self.memory.handle_timeout(now, &mut self.gatt);
     }
 
-    fn poll_command(&mut self) -> Option<Command> {
-        self.gatt.poll_command()
-    }
-
-    fn poll_output(&mut self) -> Option<Given> {
-        self.gatt.outputs.poll()
-    }
-
-    fn poll_timeout(&self) -> Option<Moment> {
+    fn until(&self) -> Option<Moment> {
         earlier(self.gatt.poll_timeout(), self.memory.until(&self.gatt))
     }
 }

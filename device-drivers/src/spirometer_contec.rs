@@ -70,17 +70,15 @@ const FIELDS: [(usize, Mdc, &str); 9] = [
     (9, Mdc(188_972), "L/s"),
     (10, Mdc(188_960), "L/s"),
 ];
-const PARAMETERS: [Mdc; 9] = [
-    Mdc(188_928),
-    Mdc(152_586),
-    Mdc(188_948),
-    Mdc(152_587),
-    Mdc(152_584),
-    Mdc(188_964),
-    Mdc(188_968),
-    Mdc(188_972),
-    Mdc(188_960),
-];
+const PARAMETERS: [Mdc; FIELDS.len()] = {
+    let mut codes = [Mdc(0); FIELDS.len()];
+    let mut at = 0;
+    while at < codes.len() {
+        codes[at] = FIELDS[at].1;
+        at += 1;
+    }
+    codes
+};
 
 /// The device answers, and goes on with what it sends, within this.
 const ANSWER_MAX: Duration = Duration::from_secs(10);

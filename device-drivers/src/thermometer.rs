@@ -12,8 +12,8 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Context, Kind, Measured, Value};
 
-use crate::driver::{Command, Driver, Endpoint, Event, Link, Pairing, Security, Session, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, Given, Plan, date_time, earlier, sets_clock};
+use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Security, Start, bluetooth};
+use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
 use crate::liveness::Liveness;
 
 /// The registry's row.
@@ -62,9 +62,12 @@ struct Thermometer {
     site: Option<TemperatureType>,
 }
 
-impl Session for Thermometer {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        self.gatt.handle_event(now, &event);
+impl OverGatt for Thermometer {
+    fn gatt(&mut self) -> &mut GattSession {
+        &mut self.gatt
+    }
+
+    fn happened(&mut self, now: Moment, event: Event<'_>) {
         match event {
             Event::Received { from: TYPE, octets, .. } => match TemperatureType::decode(octets) {
                 Ok(site) => self.site = Some(site),
@@ -80,20 +83,11 @@ impl Session for Thermometer {
         }
     }
 
-    fn handle_timeout(&mut self, now: Moment) {
-        self.gatt.handle_timeout(now);
+    fn time_came(&mut self, now: Moment) {
         self.alone(now, false);
     }
 
-    fn poll_command(&mut self) -> Option<Command> {
-        self.gatt.poll_command()
-    }
-
-    fn poll_output(&mut self) -> Option<Given> {
-        self.gatt.outputs.poll()
-    }
-
-    fn poll_timeout(&self) -> Option<Moment> {
+    fn until(&self) -> Option<Moment> {
         earlier(self.gatt.poll_timeout(), self.liveness.until())
     }
 }

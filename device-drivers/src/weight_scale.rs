@@ -30,8 +30,8 @@ use kit_protocol::reading::Measured;
 
 use self::advertised::Advertised;
 use self::reading::Halves;
-use crate::driver::{Command, Driver, Endpoint, Event, Link, Pairing, Quirk, Security, Session, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, Given, Plan, date_time, earlier, sets_clock};
+use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Quirk, Security, Start, bluetooth};
+use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
 use crate::liveness::Liveness;
 
 /// The registry's row.
@@ -109,9 +109,12 @@ struct WeightScale {
     advertised: Advertised,
 }
 
-impl Session for WeightScale {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        self.gatt.handle_event(now, &event);
+impl OverGatt for WeightScale {
+    fn gatt(&mut self) -> &mut GattSession {
+        &mut self.gatt
+    }
+
+    fn happened(&mut self, now: Moment, event: Event<'_>) {
         match event {
             Event::Received { from: WEIGHT_FEATURE, octets, .. } => match WeightScaleFeature::decode(octets) {
                 Ok(feature) => self.weight_feature = feature,
@@ -134,20 +137,11 @@ impl Session for WeightScale {
         }
     }
 
-    fn handle_timeout(&mut self, now: Moment) {
-        self.gatt.handle_timeout(now);
+    fn time_came(&mut self, now: Moment) {
         self.due(now, false);
     }
 
-    fn poll_command(&mut self) -> Option<Command> {
-        self.gatt.poll_command()
-    }
-
-    fn poll_output(&mut self) -> Option<Given> {
-        self.gatt.outputs.poll()
-    }
-
-    fn poll_timeout(&self) -> Option<Moment> {
+    fn until(&self) -> Option<Moment> {
         let packet = self.packet.as_ref().map(|(.., until)| *until);
         let waiting = earlier(earlier(self.halves.until(), packet), self.advertised.until());
         earlier(self.gatt.poll_timeout(), earlier(self.liveness.until(), waiting))

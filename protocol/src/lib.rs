@@ -11,6 +11,7 @@ pub mod decimal;
 pub mod file;
 #[cfg(feature = "flac")]
 pub mod flac;
+mod flags;
 pub mod gatt;
 #[cfg(feature = "json")]
 pub mod json;
@@ -24,6 +25,9 @@ pub mod serial;
 pub mod units;
 pub mod uplink;
 
+#[cfg(test)]
+#[path = "tests/promises.rs"]
+mod promises;
 #[cfg(test)]
 #[path = "tests/vectors.rs"]
 mod vectors;

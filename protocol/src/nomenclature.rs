@@ -62,6 +62,14 @@ impl Mdc {
     pub const ECG_I: Self = Self(131_329);
     /// ECG lead II.
     pub const ECG_II: Self = Self(131_330);
+    /// ECG lead III.
+    pub const ECG_III: Self = Self(131_389);
+    /// ECG lead aVR.
+    pub const ECG_AVR: Self = Self(131_390);
+    /// ECG lead aVL.
+    pub const ECG_AVL: Self = Self(131_391);
+    /// ECG lead aVF.
+    pub const ECG_AVF: Self = Self(131_392);
     /// ECG lead V1.
     pub const ECG_V1: Self = Self(131_331);
     /// ECG lead V2.
@@ -76,6 +84,21 @@ impl Mdc {
     pub const ECG_V6: Self = Self(131_336);
     /// An ECG potential whose lead is not known.
     pub const ECG: Self = Self(131_328);
+    /// The leads of an ECG of twelve leads, in the order in which they are printed.
+    pub const ECG_TWELVE_LEADS: [Self; 12] = [
+        Self::ECG_I,
+        Self::ECG_II,
+        Self::ECG_III,
+        Self::ECG_AVR,
+        Self::ECG_AVL,
+        Self::ECG_AVF,
+        Self::ECG_V1,
+        Self::ECG_V2,
+        Self::ECG_V3,
+        Self::ECG_V4,
+        Self::ECG_V5,
+        Self::ECG_V6,
+    ];
 
     /// Its row of the table; `None` for a code newer than we are.
     #[must_use]

@@ -117,11 +117,6 @@ pub enum Memory {
 /// A status term of the standard, in kebab-case.
 pub type Status = &'static str;
 
-/// The names of the bits that are set, lowest first.
-pub(crate) fn set_bits(bits: u32, names: &'static [Status]) -> impl Iterator<Item = Status> {
-    names.iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| *term)
-}
-
 /// With one of these, a measurement's device time cannot be placed among others. Source: Pulse Oximeter Service 1.0,
 /// PLX Spot-check Measurement flags bit 4; Elapsed Time Service 1.0, flags bit 5 cleared.
 pub const TIME_TELLS_NOTHING: [Status; 2] = ["device-clock-not-set", "time-not-on-current-timeline"];

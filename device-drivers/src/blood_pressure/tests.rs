@@ -5,11 +5,8 @@ use kit_protocol::reading::{Memory, Quantity};
 use super::*;
 use crate::driver::{About, By, DownReason, DriverError, Output};
 use crate::gatt_session::BATTERY_LEVEL;
+use crate::text::hex;
 use crate::transport::scripted::{Conversation, Given, Step};
-
-fn hex(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
 
 const CLOCK: Endpoint = date_time(SERVICE);
 /// Class R: vectors B01 and B15.

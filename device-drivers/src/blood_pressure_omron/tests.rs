@@ -1,15 +1,12 @@
 use super::*;
 use crate::driver::{About, By, DownReason, LinkError, Output};
+use crate::text::{hex, numbers};
 use crate::transport::scripted::{Conversation, Given as Gave, Step};
 
 const O01: &str = "6558541a331ade1800004c00ba00";
 const O02: &str = "6457431a7316161c000046001900";
 /// Vector O05, a HEM-7382T1's.
 const CLOCK: &str = "c6a40100000000001a070f113b13fa00";
-
-fn octets(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
 
 fn start(model: &str) -> Start {
     Start { about: About { model: Some(model.into()), ..About::default() }, ..Start::default() }
@@ -87,16 +84,8 @@ fn text(given: &[Gave]) -> Vec<String> {
         .iter()
         .map(|(_, output)| match output {
             Ok((_, Output::Measured(m))) => {
-                let values: Vec<_> = m
-                    .values
-                    .iter()
-                    .map(|v| match &v.quantity {
-                        Quantity::Number(number) => number.to_string(),
-                        _ => "-".into(),
-                    })
-                    .collect();
                 let time = m.device_time.map_or_else(String::new, |time| time.to_string());
-                format!("{} {time} #{:?} user {:?} {:?} {:?}", values.join("/"), m.record, m.user_slot, m.status, m.memory)
+                format!("{} {time} #{:?} user {:?} {:?} {:?}", numbers(m), m.record, m.user_slot, m.status, m.memory)
             }
             Ok((_, Output::DeviceClock { device, .. })) => format!("clock {device}"),
             Ok((_, Output::Memory { highest })) => format!("highest {highest:?}"),
@@ -109,15 +98,15 @@ fn text(given: &[Gave]) -> Vec<String> {
 /// A HEM-7142T2: token, one characteristic each way.
 fn modern(start: Start) -> Monitor {
     let mut monitor = Monitor::new(start, true);
-    monitor.put(0x02e8 + 7 * 14, &octets(O02));
-    monitor.put(0x02e8 + 13 * 14, &octets(O01));
-    monitor.put(0x028c, &octets(CLOCK));
+    monitor.put(0x02e8 + 7 * 14, &hex(O02));
+    monitor.put(0x02e8 + 13 * 14, &hex(O01));
+    monitor.put(0x028c, &hex(CLOCK));
     monitor.up();
     // 1 s after boot, in nanoseconds, little-endian.
     let mut token = vec![0x11, 0x00, 0xca, 0x9a, 0x3b];
     token.resize(20, 0);
     monitor.step(Step::Write(MODERN_UNLOCK, token));
-    monitor.step(Step::Sends(MODERN_UNLOCK, By::Notification, octets("910000ca9a3b")));
+    monitor.step(Step::Sends(MODERN_UNLOCK, By::Notification, hex("910000ca9a3b")));
     monitor.exchange(&Frame::open());
     monitor
 }
@@ -147,7 +136,7 @@ fn a_clock_that_is_off_is_set_in_its_block_and_nowhere_else() {
     let mut monitor = modern(Start { may_set_clock: true, civil_time: Some(civil), ..start("HEM-7142T2") });
     monitor.exchange(&Frame::read(0x028c, 16));
     monitor.read_all(0x02e8, 14 * 14, 42);
-    let block = Clock { time: civil, ..Clock::decode(&octets(CLOCK)).unwrap() };
+    let block = Clock { time: civil, ..Clock::decode(&hex(CLOCK)).unwrap() };
     monitor.exchange(&Frame::write(0x02d0, &block.encode()));
     monitor.exchange(&Frame::close());
     monitor.step(Step::Close);
@@ -163,8 +152,8 @@ fn a_clock_that_is_off_is_set_in_its_block_and_nowhere_else() {
 fn classic(user_slot: Option<u8>) -> Monitor {
     let start = Start { unlock_key: Some(UnlockKey([7; 16])), user_slot, ..start("HEM-7155T") };
     let mut monitor = Monitor::new(start, false);
-    monitor.put(0x0098, &[octets(O01), vec![0; 2]].concat());
-    monitor.put(0x0458 + 16, &[octets(O02), vec![0; 2]].concat());
+    monitor.put(0x0098, &[hex(O01), vec![0; 2]].concat());
+    monitor.put(0x0458 + 16, &[hex(O02), vec![0; 2]].concat());
     monitor.up();
     monitor.step(Step::Write(CLASSIC_UNLOCK, [&[1][..], &[7; 16]].concat()));
     monitor
@@ -240,9 +229,8 @@ fn a_reply_that_is_none_or_anothers_is_ignored_and_the_request_repeated() {
 fn octets_out_of_a_file_are_frames_or_records() {
     let mut monitor = Monitor::new(Start::default(), true);
     monitor.step(Step::Up(vec![MODERN_RX]));
-    let frame =
-        Frame { kind: FrameKind::READ.reply(), address: 0x02e8, size: 28, payload: octets(&[O01, O02].concat()), result: 0 };
-    for value in [frame.encode(), octets(O01), octets("5b781a4819d71b42000014006996"), vec![0xff; 14], vec![9; 5]] {
+    let frame = Frame { kind: FrameKind::READ.reply(), address: 0x02e8, size: 28, payload: hex(&[O01, O02].concat()), result: 0 };
+    for value in [frame.encode(), hex(O01), hex("5b781a4819d71b42000014006996"), vec![0xff; 14], vec![9; 5]] {
         monitor.step(Step::Sends(MODERN_RX, By::Notification, value));
     }
     let given = text(monitor.conversation.given());

@@ -2,16 +2,12 @@ use kit_protocol::serial::ads1298::{GainCode, Header};
 
 use super::*;
 use crate::registry;
-
-fn octets(digits: &str) -> Vec<u8> {
-    let digits: String = digits.split_whitespace().collect();
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
+use crate::text;
 
 fn lines(driver: Option<&str>, characteristic: Option<&str>, hex: &[&str]) -> Vec<String> {
     let driver = driver.map(|name| registry::find(name).unwrap());
     let characteristic = characteristic.map(|text| parse_characteristic(text).unwrap());
-    let input = Input::Notifications(hex.iter().map(|hex| octets(hex)).collect());
+    let input = Input::Notifications(hex.iter().map(|hex| text::hex(hex)).collect());
     let decoded = decode(driver, characteristic, &input, &Options::default()).unwrap();
     decoded.lines.iter().map(Line::to_json).collect()
 }
@@ -169,7 +165,7 @@ fn a_cuff_that_departs_is_refused_by_the_standard_and_read_where_its_model_is_na
         ("56760050000000ea07080b141b00003c000004", "60", 0),
     ] {
         assert!(lines(Some("blood-pressure"), Some("2a35"), &[hex])[0].starts_with(r#"{"refused":{"reason":"undecodable""#));
-        let input = Input::Notifications(vec![octets(hex)]);
+        let input = Input::Notifications(vec![text::hex(hex)]);
         let options = Options { model: Some("BM85".into()), ..Options::default() };
         let decoded = decode(registry::find("blood-pressure"), Some(bluetooth(0x2a35)), &input, &options).unwrap();
         let line = decoded.lines[0].to_json();
@@ -278,14 +274,14 @@ const BARE: &str = "c00000 000001 ffffff 7fffff 800000 0003e8 fffc18 01e240 fe1d
 
 #[test]
 fn a_bare_conversion_is_a_recording_of_one_sample() {
-    let decoded = ecg(octets(BARE), &Options::default());
+    let decoded = ecg(text::hex(BARE), &Options::default());
     let expected = r#""recording":{"id":null,"leads":["I","II","V1","V2","V3","V4","V5","V6"],"rate":null,"count":1,"first":0,"unit":"1","scale":"1"}"#;
     assert!(decoded.lines[0].to_json().contains(expected), "{}", decoded.lines[0].to_json());
     assert!(decoded.lines[0].to_json().contains(r#""status":["saturated-V1","saturated-V2"]"#));
     assert_eq!(decoded.waves[0].rows().collect::<Vec<_>>(), ["1,-1,8388607,-8388608,1000,-1000,123456,-123456"]);
 
     let options = Options { rate_hz: Some(250), lsb_uv: "0.0477".parse().ok(), ..Options::default() };
-    let said = ecg(octets(BARE), &options).lines[0].to_json();
+    let said = ecg(text::hex(BARE), &options).lines[0].to_json();
     assert!(said.contains(r#""rate":250"#) && said.contains(r#""unit":"uV","scale":"0.0477""#), "{said}");
 }
 
@@ -319,7 +315,7 @@ fn framed_conversions_without_a_header_need_to_be_told() {
 
 #[test]
 fn leads_that_are_off_are_said() {
-    let decoded = ecg(octets(&BARE.replacen("c00000", "c20000", 1)), &Options::default());
+    let decoded = ecg(text::hex(&BARE.replacen("c00000", "c20000", 1)), &Options::default());
     assert!(decoded.lines[0].to_json().contains(r#""lead-off-V4""#), "{}", decoded.lines[0].to_json());
 }
 
@@ -394,8 +390,11 @@ fn a_flow_is_wrong_use_for_any_other_driver() {
 fn every_oximeter_is_decoded_from_a_stream_or_a_characteristic() {
     let of = |driver: &str, characteristic: Option<&str>, digits: &str| {
         let characteristic = characteristic.map(|text| parse_characteristic(text).unwrap());
-        let input =
-            if characteristic.is_some() { Input::Notifications(vec![octets(digits)]) } else { Input::Stream(octets(digits)) };
+        let input = if characteristic.is_some() {
+            Input::Notifications(vec![text::hex(digits)])
+        } else {
+            Input::Stream(text::hex(digits))
+        };
         let decoded = decode(registry::find(driver), characteristic, &input, &Options::default()).unwrap();
         decoded.lines.iter().map(Line::to_json).collect::<Vec<_>>().join("\n")
     };
@@ -420,7 +419,7 @@ fn an_ecg_file_is_a_recording_also_from_hexadecimal() {
     let header = "30303030303533000000323032302d31312d32342030373a31393a31330000000000000000000000ff0000";
     let file = format!("{header}de07fe07fb07ec07e807bb07ed07e707e007ff07fa07eb07e707bb07ed07e707{}", "00".repeat(37));
     let driver = registry::find("ecg-file");
-    let inputs = [Input::Notifications(vec![octets(&file)]), Input::Stream(octets(&file))];
+    let inputs = [Input::Notifications(vec![text::hex(&file)]), Input::Stream(text::hex(&file))];
     for input in inputs {
         let decoded = decode(driver, None, &input, &Options::default()).unwrap();
         let line = decoded.lines[0].to_json();

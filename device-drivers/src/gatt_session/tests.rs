@@ -1,7 +1,7 @@
 use kit_protocol::reading::Kind;
 
 use super::*;
-use crate::driver::{DownReason, LinkError, Security, Session};
+use crate::driver::{DownReason, LinkError, Security};
 use crate::transport::scripted::{Conversation, Step as Play};
 
 const SERVICE: u16 = 0x1809;
@@ -21,20 +21,14 @@ const PLAN: Plan = Plan {
 /// A driver that does nothing of its own.
 struct Plain(GattSession);
 
-impl Session for Plain {
-    fn handle_event(&mut self, now: Moment, event: Event<'_>) {
-        self.0.handle_event(now, &event);
+impl OverGatt for Plain {
+    fn gatt(&mut self) -> &mut GattSession {
+        &mut self.0
     }
-    fn handle_timeout(&mut self, now: Moment) {
-        self.0.handle_timeout(now);
-    }
-    fn poll_command(&mut self) -> Option<Command> {
-        self.0.poll_command()
-    }
-    fn poll_output(&mut self) -> Option<Given> {
-        self.0.outputs.poll()
-    }
-    fn poll_timeout(&self) -> Option<Moment> {
+
+    fn happened(&mut self, _now: Moment, _event: Event<'_>) {}
+
+    fn until(&self) -> Option<Moment> {
         self.0.poll_timeout()
     }
 }

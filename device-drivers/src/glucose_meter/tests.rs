@@ -5,16 +5,13 @@ use kit_protocol::gatt::racp::{Count, Request, Response};
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::{About, By, DownReason, DriverError, MEASUREMENTS_UNSTORED_MAX, Output};
+use crate::driver::{About, By, Command, DownReason, DriverError, MEASUREMENTS_UNSTORED_MAX, Output, Session};
 use crate::gatt_session::ANSWER_MAX;
 use crate::stored_records::{ATTEMPTS_MAX, RETRY_AFTER};
+use crate::text::hex;
 use crate::transport::scripted::{Conversation, Given as Played, Step};
 
 const ALL: [Endpoint; 4] = [FEATURE, CONTEXT, MEASUREMENT, CONTROL_POINT];
-
-fn hex(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
 
 fn time(hour: u8, minute: u8) -> DateTime {
     DateTime { year: 2026, month: 11, day: 21, hour, minute, second: 0 }

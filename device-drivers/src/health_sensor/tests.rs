@@ -8,7 +8,8 @@ use kit_protocol::reading::{Quantity, Rate};
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::{By, DownReason, DriverError, LinkError, Output};
+use crate::driver::{By, Command, DownReason, DriverError, LinkError, Output, Session};
+use crate::text::hex;
 use crate::transport::scripted::{Conversation, Given as Played, Step};
 
 const ALL: [Endpoint; 6] = [FEATURES, ELAPSED_TIME, CONTROL_POINT, RECORD_ACCESS, STORED, LIVE];
@@ -20,10 +21,6 @@ const H02: &str = "0734000300044a020022a66a002c0000070003054a020001200f780000000
 const H03: &str = "04360003000101020022a66a002c00000700b210f40000fb00000000040000fd010208000000e9ffe9ff10008c001e019c01df01d101";
 /// Vector H18: STMicroelectronics, STM32CubeWBA, BLE_GenericHealth example.
 const H18: &str = "ff2f00420022729d2b2900000600013c4c020002010c000100b84b0200200262000000010c0001001a480200a00a62000000";
-
-fn hex(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
 
 fn setup() -> Vec<Step> {
     vec![

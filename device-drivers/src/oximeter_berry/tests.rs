@@ -1,9 +1,9 @@
-use kit_protocol::reading::Quantity;
 use kit_protocol::serial::berry::PacketStatus;
 
 use super::*;
 use crate::driver::{By, DownReason, DriverError, Output};
 use crate::exercise::exercise;
+use crate::text::numbers;
 use crate::transport::scripted::{Conversation, Given, Step};
 
 fn play(script: &[Step]) -> Vec<Given> {
@@ -13,15 +13,7 @@ fn play(script: &[Step]) -> Vec<Given> {
 fn story(given: &[Given]) -> Vec<String> {
     let text = |given: &Given| match &given.1 {
         Ok((_, Output::Measured(m))) => {
-            let values: Vec<_> = m
-                .values
-                .iter()
-                .map(|v| match &v.quantity {
-                    Quantity::Number(number) => number.to_string(),
-                    _ => "-".into(),
-                })
-                .collect();
-            format!("{} {}", values.join("/"), m.status.join(","))
+            format!("{} {}", numbers(m), m.status.join(","))
         }
         Ok((_, Output::Begin { head, .. })) => format!("begin {}", head.rate.samples),
         Ok((_, Output::Samples { block, .. })) => format!("{}+{}", block.first, block.samples.len()),

@@ -6,6 +6,7 @@ use kit_protocol::serial::nonin_df7;
 
 use super::*;
 use crate::driver::{By, DownReason, Event, LinkError, Output, SIGNAL_UNSTORED_MAX, Session};
+use crate::text::hex;
 use crate::transport::scripted::{Conversation, Given, Step};
 
 /// One packet that states this, its waveform counting on from `first`.
@@ -248,10 +249,6 @@ proptest::proptest! {
         }).sum();
         proptest::prop_assert!(samples * Frame::OCTETS <= 30 * 4 * 125 + 30 * 80);
     }
-}
-
-fn hex(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
 /// Vector R06, live and as it would come out of the memory with a low battery.

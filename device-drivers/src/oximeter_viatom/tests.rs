@@ -1,8 +1,7 @@
-use kit_protocol::reading::Quantity;
-
 use super::*;
 use crate::driver::{By, DownReason, Output};
 use crate::exercise::exercise;
+use crate::text::{hex, numbers};
 use crate::transport::scripted::{Conversation, Given, Step};
 
 fn play(script: &[Step]) -> Vec<Given> {
@@ -11,17 +10,7 @@ fn play(script: &[Step]) -> Vec<Given> {
 
 fn readings(given: &[Given]) -> Vec<String> {
     let text = |given: &Given| match &given.1 {
-        Ok((_, Output::Measured(m))) => {
-            let values: Vec<_> = m
-                .values
-                .iter()
-                .map(|v| match &v.quantity {
-                    Quantity::Number(number) => number.to_string(),
-                    _ => "-".into(),
-                })
-                .collect();
-            Some(format!("{} {}", values.join("/"), m.status.join(",")))
-        }
+        Ok((_, Output::Measured(m))) => Some(format!("{} {}", numbers(m), m.status.join(","))),
         _ => None,
     };
     given.iter().filter_map(text).collect()
@@ -32,10 +21,6 @@ fn samples(given: &[Given]) -> Vec<i32> {
         .iter()
         .flat_map(|(_, o)| if let Ok((_, Output::Samples { block, .. })) = o { block.samples.clone() } else { vec![] })
         .collect()
-}
-
-fn hex(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
 /// Vectors X02 and X03: viatom_pc60fw.

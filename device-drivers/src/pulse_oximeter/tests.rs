@@ -6,13 +6,10 @@ use kit_protocol::gatt::racp::{Count, Request, Response, ResponseCode};
 use kit_protocol::reading::{Quantity, Special};
 
 use super::*;
-use crate::driver::{By, DownReason, DriverError, LinkError, MEASUREMENTS_UNSTORED_MAX, Output};
+use crate::driver::{By, Command, DownReason, DriverError, LinkError, MEASUREMENTS_UNSTORED_MAX, Output, Session};
 use crate::stored_records::ATTEMPTS_MAX;
+use crate::text::hex;
 use crate::transport::scripted::{Conversation, Given, Step};
-
-fn hex(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
 
 const ALL: [Endpoint; 4] = [FEATURES, CONTROL_POINT, SPOT_CHECK, CONTINUOUS];
 /// Measurement status, memory, time stamps.

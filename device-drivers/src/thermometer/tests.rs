@@ -4,11 +4,8 @@ use kit_protocol::reading::Memory;
 
 use super::*;
 use crate::driver::{By, Output};
+use crate::text::hex;
 use crate::transport::scripted::{Conversation, Step};
-
-fn hex(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
 
 fn play(script: Vec<Step>) -> Vec<Measured> {
     let given = Conversation::play((DRIVER.session)(Start::default()), &script).unwrap();

@@ -1,12 +1,9 @@
 use kit_protocol::reading::Memory;
 
 use super::*;
-use crate::driver::{About, By, DownReason, Output};
+use crate::driver::{About, By, Command, DownReason, Output};
+use crate::text::hex;
 use crate::transport::scripted::{Conversation, Step};
-
-fn hex(digits: &str) -> Vec<u8> {
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
 
 fn play_with(start: Start, script: Vec<Step>) -> (Vec<Measured>, Vec<String>) {
     let given = Conversation::play((DRIVER.session)(start), &script).unwrap();

@@ -15,7 +15,7 @@ use crate::reading::{Channel, Rate};
 
 /// Its leads; I and the augmented ones are derived from the first two.
 pub const LEADS: [Mdc; CHANNELS] =
-    [Mdc::ECG_II, Mdc(131_389), Mdc::ECG_V1, Mdc::ECG_V2, Mdc::ECG_V3, Mdc::ECG_V4, Mdc::ECG_V5, Mdc::ECG_V6];
+    [Mdc::ECG_II, Mdc::ECG_III, Mdc::ECG_V1, Mdc::ECG_V2, Mdc::ECG_V3, Mdc::ECG_V4, Mdc::ECG_V5, Mdc::ECG_V6];
 /// Samples a second.
 pub const RATE: Rate = Rate { samples: 800, seconds: 1 };
 /// What the device writes where it has no sample, as a digit like the others.

@@ -248,6 +248,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::{every_cut_is_refused, turned};
     use crate::vectors::{octets, vectors};
 
     fn file(header: &str, body: &[u8]) -> Vec<u8> {
@@ -306,18 +307,12 @@ mod tests {
     #[test]
     fn every_truncated_length_appended_octet_and_turned_bit_is_refused() {
         let file = file(HEADER, &octets("80ff0000e9ffddfff2ff 000001ff 000003fd"));
-        for length in 0..file.len() {
-            assert!(decode(&file[..length]).is_err(), "{length}");
-        }
+        every_cut_is_refused(&file, decode);
         assert!(decode(&[&file[..], &[0]].concat()).is_err());
         let zeros_and_duration =
             |at: usize| (file.len() - 20..file.len() - 16).contains(&at) || (file.len() - 14..file.len() - 4).contains(&at);
-        for at in (0..file.len()).filter(|at| !zeros_and_duration(*at)) {
-            for bit in 0..8 {
-                let mut turned = file.clone();
-                turned[at] ^= 1 << bit;
-                assert!(decode(&turned).is_err(), "octet {at}, bit {bit}");
-            }
+        for (bit, turned) in turned(&file).filter(|(bit, _)| !zeros_and_duration(bit / 8)) {
+            assert!(decode(&turned).is_err(), "bit {bit}");
         }
     }
 

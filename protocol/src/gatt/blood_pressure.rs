@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::bit_terms;
 use super::date_time::DateTime;
+use crate::flags::{flag, terms_of_bits};
 use crate::mder::{Number, encode_sfloat};
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
@@ -106,7 +106,7 @@ impl BloodPressureStatus {
         const RANGE: u16 = 3 << 3;
         let both = (self.0 & RANGE == RANGE).then_some("pulse-rate-range-reserved");
         let bits = if both.is_some() { self.0 & !RANGE } else { self.0 };
-        bit_terms(bits.into(), Self::TERMS).chain(both)
+        terms_of_bits(bits.into(), &Self::TERMS).chain(both)
     }
 }
 
@@ -167,7 +167,6 @@ impl BloodPressureMeasurement {
     /// The octets of it, by the standard; `None` where a number's digits do not fit an SFLOAT.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
         let flags = flag(self.unit == PressureUnit::Kilopascal, KILOPASCAL)
             | flag(self.time_stamp.is_some(), TIME_STAMP)
             | flag(self.pulse_rate.is_some(), PULSE_RATE)
@@ -247,6 +246,6 @@ impl BloodPressureFeature {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        bit_terms(self.0.into(), Self::TERMS)
+        terms_of_bits(self.0.into(), &Self::TERMS)
     }
 }

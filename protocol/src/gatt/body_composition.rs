@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::bit_terms;
 use super::blood_pressure::UserId;
 use super::date_time::DateTime;
 use super::weight::{HeightResolution, MassResolution, MeasurementUnits};
+use crate::flags::{flag, terms_of_bits};
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
 
@@ -86,12 +86,12 @@ impl BodyCompositionMeasurement {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let fields = self.fields();
-        let mut flags = if self.units == MeasurementUnits::Imperial { IMPERIAL } else { 0 };
-        flags |= if self.time_stamp.is_some() { TIME_STAMP } else { 0 };
-        flags |= if self.user_id.is_some() { USER_ID } else { 0 };
-        flags |= if self.multiple_packets { MULTIPLE_PACKETS } else { 0 };
-        for (bit, _) in (3..).zip(fields).filter(|(_, field)| field.is_some()) {
-            flags |= 1 << bit;
+        let mut flags = flag(self.units == MeasurementUnits::Imperial, IMPERIAL)
+            | flag(self.time_stamp.is_some(), TIME_STAMP)
+            | flag(self.user_id.is_some(), USER_ID)
+            | flag(self.multiple_packets, MULTIPLE_PACKETS);
+        for (bit, field) in (3..).zip(fields) {
+            flags |= flag(field.is_some(), 1 << bit);
         }
         let mut octets = Vec::with_capacity(Self::OCTETS_MAX);
         octets.extend(flags.to_le_bytes());
@@ -190,19 +190,17 @@ impl BodyCompositionFeature {
     /// What one digit of a mass is worth.
     #[must_use]
     pub const fn mass_resolution(self) -> MassResolution {
-        let [low, ..] = (self.0 >> 11).to_le_bytes();
-        MassResolution(low & 0x0f)
+        MassResolution::lowest_of(self.0 >> 11)
     }
 
     /// What one digit of a height is worth.
     #[must_use]
     pub const fn height_resolution(self) -> HeightResolution {
-        let [low, ..] = (self.0 >> 15).to_le_bytes();
-        HeightResolution(low & 0x07)
+        HeightResolution::lowest_of(self.0 >> 15)
     }
 
     /// The terms of the features, lowest bit first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        bit_terms(self.0, Self::TERMS)
+        terms_of_bits(self.0, &Self::TERMS)
     }
 }

@@ -195,6 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::{an_octet_more_is_trailing, every_cut_is_refused, turned};
 
     fn record() -> Record {
         let time = DateTime { year: 2026, month: 3, day: 14, hour: 9, minute: 26, second: 53 };
@@ -235,13 +236,9 @@ mod tests {
     #[test]
     fn every_truncation_and_every_turned_bit_but_the_eighth_is_refused() {
         let octets = record().encode();
-        for length in 0..octets.len() {
-            assert!(Record::decode(&octets[..length]).is_err(), "{length}");
-        }
-        assert!(Record::decode(&[&octets[..], &[0]].concat()).is_err());
-        for bit in (0..octets.len() * 8).filter(|bit| bit % 8 < 7 || *bit < 8) {
-            let mut turned = octets.clone();
-            turned[bit / 8] ^= 1 << (bit % 8);
+        every_cut_is_refused(&octets, Record::decode);
+        an_octet_more_is_trailing(&octets, Record::decode);
+        for (bit, turned) in turned(&octets).filter(|(bit, _)| bit % 8 < 7 || *bit < 8) {
             assert!(Record::decode(&turned).is_err(), "{bit}");
         }
     }

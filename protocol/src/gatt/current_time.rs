@@ -1,7 +1,7 @@
 //! Current Time (0x2A2B): a device's clock, as it is read and set.
 
-use super::bit_terms;
 use super::date_time::DateTime;
+use crate::flags::terms_of_bits;
 use crate::reader::{DecodeError, Reader};
 
 /// A Current Time value. Shape, units, errors and source: see [`CurrentTime::decode`].
@@ -39,7 +39,7 @@ impl AdjustReason {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = &'static str> {
-        bit_terms(self.0.into(), Self::TERMS)
+        terms_of_bits(self.0.into(), &Self::TERMS)
     }
 }
 
@@ -100,10 +100,7 @@ mod tests {
 
     #[test]
     fn every_other_length_is_refused() {
-        for length in 0..OCTETS.len() {
-            assert!(matches!(CurrentTime::decode(&OCTETS[..length]), Err(DecodeError::Truncated { .. })));
-        }
-        assert_eq!(CurrentTime::decode(&[&OCTETS[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
+        crate::promises::every_other_length_is_refused(&OCTETS, CurrentTime::decode);
     }
 
     #[test]

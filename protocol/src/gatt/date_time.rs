@@ -154,6 +154,7 @@ impl fmt::Display for DateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::promises::every_cut_is_truncated;
 
     /// Vector D01: Nordic Android-BLE-Common-Library, DateTimeDataCallbackTest; blessed-android.
     #[test]
@@ -171,10 +172,7 @@ mod tests {
 
     #[test]
     fn every_truncated_length_names_its_field() {
-        let octets = [0xe2, 0x07, 0x04, 0x11, 0x0f, 0x33, 0x00];
-        for length in 0..octets.len() {
-            assert!(matches!(DateTime::decode(&octets[..length]), Err(DecodeError::Truncated { .. })));
-        }
+        every_cut_is_truncated(&[0xe2, 0x07, 0x04, 0x11, 0x0f, 0x33, 0x00], DateTime::decode);
     }
 
     #[test]

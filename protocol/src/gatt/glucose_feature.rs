@@ -1,7 +1,8 @@
 //! Glucose Feature (0x2A51): what a meter can tell of its measurements.
 
+use crate::flags::terms_of_bits;
 use crate::reader::{DecodeError, Reader};
-use crate::reading::{Status, set_bits};
+use crate::reading::Status;
 
 /// What a glucose meter supports. Shape, units, errors and source: see [`GlucoseFeature::decode`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,6 +53,6 @@ impl GlucoseFeature {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        set_bits(self.0.into(), &Self::TERMS)
+        terms_of_bits(self.0.into(), &Self::TERMS)
     }
 }

@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 
 use super::date_time::DateTime;
 use crate::decimal::Decimal;
+use crate::flags::{flag, terms_of_bits};
 use crate::mder::{Number, encode_sfloat};
 use crate::nomenclature::Mdc;
 use crate::reader::{DecodeError, Reader};
-use crate::reading::{Status, set_bits};
+use crate::reading::Status;
 
 /// A Glucose Measurement. Shape, units, errors and source: see [`GlucoseMeasurement::decode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -172,7 +173,7 @@ impl SensorStatus {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        set_bits(self.0.into(), &Self::TERMS)
+        terms_of_bits(self.0.into(), &Self::TERMS)
     }
 }
 
@@ -209,7 +210,6 @@ impl GlucoseMeasurement {
     /// The octets of it; `None` where a number's digits do not fit an SFLOAT, or type or location no nibble.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
         let molar = self.concentration.is_some_and(|c| c.unit == ConcentrationUnit::MolePerLitre);
         let flags = flag(self.time_offset.is_some(), TIME_OFFSET)
             | flag(self.concentration.is_some(), CONCENTRATION)

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::glucose_measurement::shifted;
+use crate::flags::flag;
 use crate::mder::{Number, encode_sfloat};
 use crate::reader::{DecodeError, Reader};
 
@@ -202,7 +203,6 @@ impl GlucoseMeasurementContext {
     /// The octets of it; `None` where a number's digits do not fit an SFLOAT, or tester or health no nibble.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
         let flags = flag(self.carbohydrate.is_some(), CARBOHYDRATE)
             | flag(self.meal.is_some(), MEAL)
             | flag(self.tester_and_health.is_some(), TESTER_AND_HEALTH)

@@ -9,10 +9,11 @@ use alloc::vec::Vec;
 
 use super::elapsed_time::ElapsedTime;
 use super::health_sensor_features::codes;
+use crate::flags::{flag, terms_of_bits};
 use crate::mder::{Number, encode_float};
 use crate::nomenclature::Mdc;
 use crate::reader::{DecodeError, Reader};
-use crate::reading::{Status, set_bits};
+use crate::reading::Status;
 
 /// Octets of class and length.
 const HEADER_OCTETS: usize = 3;
@@ -282,7 +283,7 @@ impl ObservationStatus {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        set_bits(self.0.into(), &Self::TERMS)
+        terms_of_bits(self.0.into(), &Self::TERMS)
     }
 }
 
@@ -352,7 +353,6 @@ impl HealthObservation {
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut octets = Vec::from([self.value.class(), 0, 0]);
-        let flag = |present: bool, bit: u16| if present { bit } else { 0 };
         let flags = flag(self.observation_type.is_some(), TYPE)
             | flag(self.time.is_some(), TIME)
             | flag(self.duration.is_some(), DURATION)

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::flags::flag;
 use crate::nomenclature::Mdc;
 use crate::reader::{DecodeError, Reader};
 
@@ -42,8 +43,7 @@ impl HealthSensorFeatures {
     /// The octets of it; `None` where there are more than 255 of either.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let flag = if self.specializations.is_some() { SPECIALIZATIONS } else { 0 };
-        let mut octets = Vec::from([self.reserved_flags | flag]);
+        let mut octets = Vec::from([self.reserved_flags | flag(self.specializations.is_some(), SPECIALIZATIONS)]);
         octets.push(u8::try_from(self.observation_types.len()).ok()?);
         octets.extend(self.observation_types.iter().flat_map(|code| code.0.to_le_bytes()));
         if let Some(specializations) = &self.specializations {

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::decimal::Decimal;
+use crate::flags::flag;
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
 
@@ -97,7 +98,6 @@ impl HeartRateMeasurement {
     /// The octets of it.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
         let flags = flag(matches!(self.heart_rate, HeartRate::U16(_)), WIDE)
             | (self.sensor_contact.0 & 3) << 1
             | flag(self.energy_expended.is_some(), ENERGY)

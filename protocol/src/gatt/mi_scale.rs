@@ -4,6 +4,7 @@
 
 use super::date_time::DateTime;
 use crate::decimal::Decimal;
+use crate::flags::flag;
 use crate::reader::{DecodeError, Reader};
 
 /// What such a scale advertises. Shape, units, errors and source: see [`MiScaleData::decode_weight`] and
@@ -111,7 +112,6 @@ impl MiScaleData {
     }
 
     fn control(&self) -> u8 {
-        let flag = |is: bool, bit: u8| if is { bit } else { 0 };
         flag(self.stabilised, STABILISED) | flag(self.removed, REMOVED)
     }
 }

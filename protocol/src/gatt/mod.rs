@@ -32,10 +32,5 @@ pub mod racp;
 pub mod temperature;
 pub mod weight;
 
-/// The terms of the bits that are set, lowest first.
-fn bit_terms<const N: usize>(bits: u32, terms: [&'static str; N]) -> impl Iterator<Item = &'static str> {
-    terms.into_iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, term)| term)
-}
-
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::plx_status::{DeviceAndSensorStatus, MeasurementStatus};
+use crate::flags::flag;
 use crate::mder::{Number, encode_sfloat};
 use crate::reader::{DecodeError, Reader};
 
@@ -90,7 +91,6 @@ impl PlxContinuousMeasurement {
     /// The octets of it; `None` where a number's digits do not fit an SFLOAT.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
         let flags = flag(self.fast.is_some(), FAST)
             | flag(self.slow.is_some(), SLOW)
             | flag(self.measurement_status.is_some(), MEASUREMENT_STATUS)

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::plx_status::{DeviceAndSensorStatus, MeasurementStatus};
+use crate::flags::{flag, terms_of_bits};
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
 
@@ -59,7 +60,7 @@ impl SupportedFeatures {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        Self::TERMS.into_iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, term)| term)
+        terms_of_bits(self.0.into(), &Self::TERMS)
     }
 }
 
@@ -108,11 +109,10 @@ impl PlxFeatures {
     /// The octets of it; bits 0 and 1 follow from the fields that are present.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let present = |is: bool, bit: SupportedFeatures| if is { bit.0 } else { 0 };
         let announced = SupportedFeatures::MEASUREMENT_STATUS.0 | SupportedFeatures::DEVICE_AND_SENSOR_STATUS.0;
         let supported = (self.supported_features.0 & !announced)
-            | present(self.measurement_status_support.is_some(), SupportedFeatures::MEASUREMENT_STATUS)
-            | present(self.device_and_sensor_status_support.is_some(), SupportedFeatures::DEVICE_AND_SENSOR_STATUS);
+            | flag(self.measurement_status_support.is_some(), SupportedFeatures::MEASUREMENT_STATUS.0)
+            | flag(self.device_and_sensor_status_support.is_some(), SupportedFeatures::DEVICE_AND_SENSOR_STATUS.0);
         let mut octets = Vec::with_capacity(Self::OCTETS_MAX);
         octets.extend(supported.to_le_bytes());
         octets.extend(self.measurement_status_support.iter().flat_map(|status| status.0.to_le_bytes()));

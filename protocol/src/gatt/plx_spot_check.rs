@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::date_time::DateTime;
 use super::plx_status::{DeviceAndSensorStatus, MeasurementStatus};
+use crate::flags::flag;
 use crate::mder::{Number, encode_sfloat};
 use crate::reader::{DecodeError, Reader};
 
@@ -66,7 +67,6 @@ impl PlxSpotCheckMeasurement {
     /// The octets of it; `None` where a number's digits do not fit an SFLOAT.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
         let flags = flag(self.time_stamp.is_some(), TIME_STAMP)
             | flag(self.measurement_status.is_some(), MEASUREMENT_STATUS)
             | flag(self.device_and_sensor_status.is_some(), DEVICE_AND_SENSOR_STATUS)

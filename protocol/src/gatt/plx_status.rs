@@ -1,6 +1,7 @@
 //! The two status bit sets of the Pulse Oximeter Service, with the standard's terms.
 
-use crate::reading::{Status, set_bits};
+use crate::flags::terms_of_bits;
+use crate::reading::Status;
 
 /// Measurement Status of a PLX measurement.
 ///
@@ -51,7 +52,7 @@ impl MeasurementStatus {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        set_bits(self.0.into(), &Self::TERMS)
+        terms_of_bits(self.0.into(), &Self::TERMS)
     }
 }
 
@@ -106,7 +107,7 @@ impl DeviceAndSensorStatus {
 
     /// The terms of the bits that are set, lowest first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        set_bits(self.0, &Self::TERMS)
+        terms_of_bits(self.0, &Self::TERMS)
     }
 
     /// The three octets of it.

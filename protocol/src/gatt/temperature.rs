@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use super::date_time::DateTime;
+use crate::flags::flag;
 use crate::mder::{Number, encode_float};
 use crate::nomenclature::Mdc;
 use crate::reader::{DecodeError, Reader};
@@ -120,7 +121,6 @@ impl TemperatureMeasurement {
     /// The octets of it; `None` where the temperature's digits do not fit a FLOAT.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
         let flags = flag(self.unit == TemperatureUnit::Fahrenheit, FAHRENHEIT)
             | flag(self.time_stamp.is_some(), TIME_STAMP)
             | flag(self.temperature_type.is_some(), TYPE);

@@ -13,7 +13,7 @@ use super::plx_spot_check::PlxSpotCheckMeasurement;
 use super::plx_status::{DeviceAndSensorStatus, MeasurementStatus};
 use super::racp::{Bound, Count, OpCode, Request, Response, ResponseCode, Selection};
 use crate::mder::{Number, sfloat};
-use crate::reader::DecodeError;
+use crate::promises::every_other_length_is_refused;
 use crate::reading::Status;
 use crate::vectors::{hex, vectors};
 
@@ -97,7 +97,7 @@ fn plx_spot_checks_decode_and_encode() {
         let decoded = PlxSpotCheckMeasurement::decode(&v.octets).expect(v.id);
         assert_eq!(spot_check(&decoded), v.expected, "{}", v.id);
         assert_eq!(decoded.encode().as_deref(), Some(&*v.octets), "{}", v.id);
-        refuses_every_other_length(&v.octets, |octets| PlxSpotCheckMeasurement::decode(octets).map(drop));
+        every_other_length_is_refused(&v.octets, PlxSpotCheckMeasurement::decode);
     }
 }
 
@@ -107,7 +107,7 @@ fn plx_continuous_measurements_decode_and_encode() {
         let decoded = PlxContinuousMeasurement::decode(&v.octets).expect(v.id);
         assert_eq!(continuous(&decoded), v.expected, "{}", v.id);
         assert_eq!(decoded.encode().as_deref(), Some(&*v.octets), "{}", v.id);
-        refuses_every_other_length(&v.octets, |octets| PlxContinuousMeasurement::decode(octets).map(drop));
+        every_other_length_is_refused(&v.octets, PlxContinuousMeasurement::decode);
     }
 }
 
@@ -123,7 +123,7 @@ fn plx_features_decode_and_encode() {
         );
         assert_eq!(text, v.expected, "{}", v.id);
         assert_eq!(decoded.encode(), v.octets, "{}", v.id);
-        refuses_every_other_length(&v.octets, |octets| PlxFeatures::decode(octets).map(drop));
+        every_other_length_is_refused(&v.octets, PlxFeatures::decode);
     }
 }
 
@@ -153,15 +153,6 @@ fn racp_requests_decode_and_encode() {
             Err(_) => assert_eq!(v.expected, "invalid", "{}", v.id),
         }
     }
-}
-
-fn refuses_every_other_length(octets: &[u8], decode: impl Fn(&[u8]) -> Result<(), DecodeError>) {
-    for length in 0..octets.len() {
-        assert!(matches!(decode(&octets[..length]), Err(DecodeError::Truncated { .. })), "{} of {}", length, hex(octets));
-    }
-    let mut longer = octets.to_vec();
-    longer.push(0);
-    assert_eq!(decode(&longer), Err(DecodeError::Trailing { octets: 1 }), "{}", hex(octets));
 }
 
 /// Vector B12: a cuff that departs from the standard shows itself by an octet that is left over.

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::bit_terms;
 use super::blood_pressure::UserId;
 use super::date_time::DateTime;
 use crate::decimal::Decimal;
+use crate::flags::{flag, terms_of_bits};
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
 
@@ -74,6 +74,12 @@ impl MeasurementUnits {
 pub struct MassResolution(pub u8);
 
 impl MassResolution {
+    /// That of the lowest four bits of a feature.
+    pub(super) const fn lowest_of(bits: u32) -> Self {
+        let [low, ..] = bits.to_le_bytes();
+        Self(low & 0x0f)
+    }
+
     /// One digit; not specified, or a number newer than we are, is the finest.
     #[must_use]
     pub fn step(self, units: MeasurementUnits) -> Decimal {
@@ -95,6 +101,12 @@ impl MassResolution {
 pub struct HeightResolution(pub u8);
 
 impl HeightResolution {
+    /// That of the lowest three bits of a feature.
+    pub(super) const fn lowest_of(bits: u32) -> Self {
+        let [low, ..] = bits.to_le_bytes();
+        Self(low & 0x07)
+    }
+
     /// One digit; not specified, or a number newer than we are, is the finest.
     #[must_use]
     pub fn step(self, units: MeasurementUnits) -> Decimal {
@@ -150,7 +162,6 @@ impl WeightMeasurement {
     /// The octets of it.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
         let flags = flag(self.units == MeasurementUnits::Imperial, IMPERIAL)
             | flag(self.time_stamp.is_some(), TIME_STAMP)
             | flag(self.user_id.is_some(), USER_ID)
@@ -210,19 +221,17 @@ impl WeightScaleFeature {
     /// What one digit of a weight is worth.
     #[must_use]
     pub const fn weight_resolution(self) -> MassResolution {
-        let [low, ..] = self.0.to_le_bytes();
-        MassResolution(low >> 3 & 0x0f)
+        MassResolution::lowest_of(self.0 >> 3)
     }
 
     /// What one digit of a height is worth.
     #[must_use]
     pub const fn height_resolution(self) -> HeightResolution {
-        let [low, ..] = (self.0 >> 7).to_le_bytes();
-        HeightResolution(low & 0x07)
+        HeightResolution::lowest_of(self.0 >> 7)
     }
 
     /// The terms of the features, lowest bit first.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        bit_terms(self.0, Self::TERMS)
+        terms_of_bits(self.0, &Self::TERMS)
     }
 }

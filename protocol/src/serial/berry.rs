@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::bci;
+use crate::flags::terms_of_some;
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
 use crate::serial::framer::{self, Framing, Step, to_next};
@@ -26,7 +27,7 @@ impl PacketStatus {
 
     /// The terms of the bits that are set; a beat is none.
     pub fn terms(self) -> impl Iterator<Item = Status> {
-        Self::TERMS.into_iter().filter(move |(bit, _)| self.0 & bit != 0).map(|(_, term)| term)
+        terms_of_some(self.0, &Self::TERMS)
     }
 
     /// Whether the waveform is no pulse.

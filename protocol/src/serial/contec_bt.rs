@@ -132,14 +132,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::{every_other_length_is_refused, every_turned_bit_is_refused, found, found_however_split};
     use crate::vectors::vectors;
-
-    fn found(pieces: &[&[u8]]) -> Vec<Found> {
-        let (mut all, mut framer) = (Vec::new(), Framer::default());
-        pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-        framer.finish(|f| all.push(f));
-        all
-    }
 
     #[test]
     fn frames_decode_and_encode_and_nothing_else_does() {
@@ -151,23 +145,12 @@ mod tests {
                 Frame::Numbers { pulse_rate, spo2, .. } => format!("pr={pulse_rate} spo2={spo2}"),
             };
             assert_eq!((text.as_str(), frame.encode()), (v.expected, v.octets.clone()), "{}", v.id);
-            for length in 0..v.octets.len() {
-                assert!(Frame::decode(&v.octets[..length]).is_err());
-            }
-            assert!(Frame::decode(&[&v.octets[..], &[0]].concat()).is_err());
-            for bit in 0..v.octets.len() * 8 {
-                let mut turned = v.octets.clone();
-                turned[bit / 8] ^= 1 << (bit % 8);
-                assert!(Frame::decode(&turned).is_err(), "{} bit {bit}", v.id);
-            }
+            every_other_length_is_refused(&v.octets, Frame::decode);
+            every_turned_bit_is_refused(&v.octets, Frame::decode);
             stream.extend(v.octets);
         }
-        let whole = found(&[&stream]);
+        let whole = found_however_split::<Frames>(&stream);
         assert!(whole.len() > 1 && whole.iter().all(|found| matches!(found, Found::Frame(_))));
-        for at in 0..stream.len() {
-            let (before, behind) = stream.split_at(at);
-            assert_eq!(found(&[before, behind]), whole, "split at {at}");
-        }
     }
 
     proptest! {
@@ -185,7 +168,7 @@ mod tests {
         #[test]
         fn no_octets_panic(octets in proptest::collection::vec(any::<u8>(), 0..40)) {
             let _ = Frame::decode(&octets);
-            let _ = found(&[&octets]);
+            let _ = found::<Frames>(&[&octets]);
         }
     }
 }

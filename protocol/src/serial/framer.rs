@@ -127,6 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::{found, found_in_pieces, octets_in};
 
     /// Frames of `n` and then `n` octets below 8; everything else is none.
     #[derive(Clone, Copy, Debug, Default)]
@@ -152,17 +153,10 @@ mod tests {
         }
     }
 
-    fn found(pieces: &[&[u8]]) -> Vec<Found<Vec<u8>>> {
-        let (mut all, mut framer) = (Vec::new(), Framer::<Counted>::default());
-        pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-        framer.finish(|f| all.push(f));
-        all
-    }
-
     #[test]
     fn frames_and_what_is_none_come_in_order() {
         assert_eq!(
-            found(&[&[9, 2, 1], &[2, 1, 3], &[9, 5, 1]]),
+            found::<Counted>(&[&[9, 2, 1], &[2, 1, 3], &[9, 5, 1]]),
             [Found::Skipped(1), Found::Frame(vec![1, 2]), Found::Frame(vec![3]), Found::Skipped(3),]
         );
     }
@@ -173,13 +167,8 @@ mod tests {
             stream in proptest::collection::vec(0..10_u8, 0..200),
             size in 1..20_usize,
         ) {
-            let whole = found(&[&stream]);
-            prop_assert_eq!(&found(&stream.chunks(size).collect::<Vec<_>>()), &whole);
-            let octets: u64 = whole.iter().map(|found| match found {
-                Found::Frame(frame) => 1 + u64::try_from(frame.len()).unwrap(),
-                Found::Skipped(octets) => *octets,
-            }).sum();
-            prop_assert_eq!(octets, u64::try_from(stream.len()).unwrap());
+            let whole = found_in_pieces::<Counted>(&stream, size);
+            prop_assert_eq!(octets_in(&whole, |frame| 1 + frame.len()), stream.len());
         }
 
         #[test]

@@ -345,7 +345,7 @@ impl LiveNumbered {
     /// with it, which are measured against the limbs.
     #[must_use]
     pub fn channels_off(&self) -> u32 {
-        let off = |lead: Mdc| (0..12).any(|bit| self.leads_off >> bit & 1 == 1 && FLAGGED.get(bit) == Some(&lead));
+        let off = |lead: Mdc| (0..12).any(|bit| self.leads_off >> bit & 1 == 1 && Mdc::ECG_TWELVE_LEADS.get(bit) == Some(&lead));
         let limb = off(Mdc::ECG_I) || off(Mdc::ECG_II);
         let channels = self.lead_type.channels().unwrap_or_default().iter().take(CHANNELS_MAX).enumerate();
         channels.fold(0, |bits, (at, lead)| {
@@ -356,21 +356,6 @@ impl LiveNumbered {
 }
 
 const CABLE: u16 = 0b100;
-/// The lead of each bit.
-const FLAGGED: [Mdc; 12] = [
-    Mdc::ECG_I,
-    Mdc::ECG_II,
-    Mdc(131_389),
-    Mdc(131_390),
-    Mdc(131_391),
-    Mdc(131_392),
-    Mdc::ECG_V1,
-    Mdc::ECG_V2,
-    Mdc::ECG_V3,
-    Mdc::ECG_V4,
-    Mdc::ECG_V5,
-    Mdc::ECG_V6,
-];
 
 /// What a device answers to [`Frame::information`]. Shape, units, errors and source: see [`Information::decode`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

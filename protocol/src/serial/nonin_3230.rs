@@ -100,6 +100,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::every_other_length_is_refused;
     use crate::vectors::vectors;
 
     #[test]
@@ -121,9 +122,7 @@ mod tests {
                 m.terms().collect::<Vec<_>>().join(","),
             );
             assert_eq!((text.as_str(), &m.encode()[..]), (v.expected, &v.octets[..]), "{}", v.id);
-            for length in 0..Oximetry::OCTETS {
-                assert!(matches!(Oximetry::decode(&v.octets[..length]), Err(DecodeError::Truncated { .. })));
-            }
+            every_other_length_is_refused(&v.octets, Oximetry::decode);
         }
     }
 

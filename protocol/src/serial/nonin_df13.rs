@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use crate::flags::terms_of_some;
 use crate::gatt::date_time::DateTime;
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
@@ -108,10 +109,10 @@ impl SpotCheck {
 
     /// What the status says; where it came from is no term.
     pub fn terms(&self) -> impl Iterator<Item = Status> {
-        let status = self.status;
-        let all =
-            [(Self::SMART_POINT, "smart-point"), (Self::NO_MEASUREMENT, "no-measurement"), (Self::LOW_BATTERY, "low-battery")];
-        all.into_iter().filter(move |(bit, _)| status & bit != 0).map(|(_, term)| term)
+        terms_of_some(
+            self.status,
+            &[(Self::SMART_POINT, "smart-point"), (Self::NO_MEASUREMENT, "no-measurement"), (Self::LOW_BATTERY, "low-battery")],
+        )
     }
 }
 
@@ -215,14 +216,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::{every_other_length_is_refused, every_turned_bit_is_refused, found_however_split, found_in_pieces};
     use crate::vectors::{octets, vectors};
-
-    fn found(pieces: &[&[u8]]) -> Vec<Found> {
-        let (mut all, mut framer) = (Vec::new(), Framer::default());
-        pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-        framer.finish(|f| all.push(f));
-        all
-    }
 
     #[test]
     fn packets_decode_and_encode_and_nothing_else_does() {
@@ -237,21 +232,11 @@ mod tests {
             let (hr, spo2) = (number(check.heart_rate), number(check.spo2.map(u16::from)));
             let text = format!("{} {memory} hr={hr} spo2={spo2} {}", check.time, terms.join(","));
             assert_eq!((text.as_str(), check.encode()), (v.expected, v.octets.clone()), "{}", v.id);
-            for length in 0..v.octets.len() {
-                assert!(SpotCheck::decode(&v.octets[..length]).is_err());
-            }
-            assert!(SpotCheck::decode(&[&v.octets[..], &[0]].concat()).is_err());
-            for bit in 0..v.octets.len() * 8 {
-                let mut turned = v.octets.clone();
-                turned[bit / 8] ^= 1 << (bit % 8);
-                assert!(SpotCheck::decode(&turned).is_err(), "{} bit {bit}", v.id);
-            }
+            every_other_length_is_refused(&v.octets, SpotCheck::decode);
+            every_turned_bit_is_refused(&v.octets, SpotCheck::decode);
             let stream = [&[Command::ACK][..], &v.octets, &v.octets].concat();
             let twice = [Found::Skipped(1), Found::Frame(Heard::SpotCheck(check)), Found::Frame(Heard::SpotCheck(check))];
-            for at in 0..stream.len() {
-                let (before, behind) = stream.split_at(at);
-                assert_eq!(found(&[before, behind]), twice, "{} split at {at}", v.id);
-            }
+            assert_eq!(found_however_split::<Frames>(&stream), twice, "{}", v.id);
         }
     }
 
@@ -271,7 +256,7 @@ mod tests {
         fn no_split_makes_a_difference(stream in proptest::collection::vec(any::<u8>(), 0..100), size in 1..30_usize) {
             let packet = octets("0002000d000e20261121103000000200004800616303");
             let stream = [&stream[..], &packet, &stream].concat();
-            prop_assert_eq!(found(&stream.chunks(size).collect::<Vec<_>>()), found(&[&stream]));
+            found_in_pieces::<Frames>(&stream, size);
         }
     }
 }

@@ -108,14 +108,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::{every_other_length_is_refused, every_turned_bit_is_refused, found, found_in_pieces, turned};
     use crate::vectors::vectors;
 
-    fn found(pieces: &[&[u8]]) -> Vec<Found> {
-        let (mut all, mut framer) = (Vec::new(), Framer::default());
-        pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-        framer.finish(|f| all.push(f));
-        all
-    }
+    type Frames = nonin_df2::Frames<Frame>;
 
     fn only_frames(found: &[Found]) -> Vec<Frame> {
         found.iter().filter_map(|found| if let Found::Frame(frame) = found { Some(*frame) } else { None }).collect()
@@ -150,15 +146,8 @@ mod tests {
     #[test]
     fn a_frame_with_any_bit_flipped_or_any_octet_missing_is_refused() {
         let frame = stream(1)[2].encode();
-        for bit in 0..40 {
-            let mut flipped = frame;
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(Frame::decode(&flipped).is_err(), "bit {bit}");
-        }
-        for length in 0..5 {
-            assert!(matches!(Frame::decode(&frame[..length]), Err(DecodeError::Truncated { .. })));
-        }
-        assert_eq!(Frame::decode(&[&frame[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
+        every_turned_bit_is_refused(&frame, Frame::decode);
+        every_other_length_is_refused(&frame, Frame::decode);
     }
 
     #[test]
@@ -173,16 +162,14 @@ mod tests {
     fn any_flipped_bit_and_any_dropped_octet_costs_its_own_frame_or_its_neighbour() {
         let truth = stream(3);
         let octets: Vec<u8> = truth.iter().flat_map(Frame::encode).collect();
-        for bit in 125 * 8..250 * 8 {
-            let mut flipped = octets.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            let frames = only_frames(&found(&[&flipped]));
+        for (bit, turned) in turned(&octets).filter(|(bit, _)| (125 * 8..250 * 8).contains(bit)) {
+            let frames = only_frames(&found::<Frames>(&[&turned]));
             assert!(frames.len() >= 73 && frames.iter().all(|frame| truth.contains(frame)), "bit {bit}: {}", frames.len());
         }
         for at in 125..250 {
             let mut dropped = octets.clone();
             dropped.remove(at);
-            let frames = only_frames(&found(&[&dropped]));
+            let frames = only_frames(&found::<Frames>(&[&dropped]));
             let strange = frames.iter().filter(|frame| !truth.contains(frame)).count();
             assert!(frames.len() >= 72 && strange <= 1, "octet {at}: {} frames, {strange} strange", frames.len());
         }
@@ -197,7 +184,7 @@ mod tests {
 
         #[test]
         fn no_split_makes_a_difference(stream in proptest::collection::vec(any::<u8>(), 0..200), size in 1..9_usize) {
-            prop_assert_eq!(found(&stream.chunks(size).collect::<Vec<_>>()), found(&[&stream]));
+            found_in_pieces::<Frames>(&stream, size);
         }
 
         #[test]
@@ -205,7 +192,7 @@ mod tests {
             let frame = |(pleth, float): &(u16, u8)| Frame { status: FrameStatus(0x80), pleth: *pleth, float: float & 0x7f };
             let frames: Vec<Frame> = waves.iter().map(frame).collect();
             let octets: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
-            prop_assert_eq!(only_frames(&found(&[&octets])), frames);
+            prop_assert_eq!(only_frames(&found::<Frames>(&[&octets])), frames);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! bit 7 cannot be seen. Source: Nonin, 9560 Bluetooth specification in NoninPulseOx 6153426; bits 6 of the first and 1 of
 //! the last octet as in javautilityclasses (drphrozen).
 
+use crate::flags::terms_of_some;
 use crate::reader::{DecodeError, Reader};
 use crate::reading::Status;
 use crate::serial::framer::{self, Framing, Step};
@@ -75,10 +76,7 @@ impl Frame {
 
     /// What the status bits say.
     pub fn terms(&self) -> impl Iterator<Item = Status> {
-        let (status, status2) = (self.status, self.status2);
-        let first = Self::STATUS.into_iter().filter(move |(bit, _)| status & bit != 0);
-        let second = Self::STATUS2.into_iter().filter(move |(bit, _)| status2 & bit != 0);
-        first.chain(second).map(|(_, term)| term)
+        terms_of_some(self.status, &Self::STATUS).chain(terms_of_some(self.status2, &Self::STATUS2))
     }
 }
 
@@ -127,14 +125,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::{every_other_length_is_refused, found, found_in_pieces};
     use crate::vectors::vectors;
-
-    fn found(pieces: &[&[u8]]) -> Vec<Found> {
-        let (mut all, mut framer) = (Vec::new(), Framer::default());
-        pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-        framer.finish(|f| all.push(f));
-        all
-    }
 
     #[test]
     fn frames_decode_and_encode_and_nothing_else_does() {
@@ -145,16 +137,13 @@ mod tests {
             let text =
                 format!("hr={} spo2={} {}", number(frame.heart_rate()), number(frame.spo2().map(u16::from)), terms.join(","));
             assert_eq!((text.as_str(), &frame.encode()[..]), (v.expected, &v.octets[..]), "{}", v.id);
-            for length in 0..4 {
-                assert!(Frame::decode(&v.octets[..length]).is_err());
-            }
-            assert!(Frame::decode(&[&v.octets[..], &[0]].concat()).is_err());
+            every_other_length_is_refused(&v.octets, Frame::decode);
             for octet in 0..4 {
                 let mut turned = v.octets.clone();
                 turned[octet] ^= 0x80;
                 assert!(Frame::decode(&turned).is_err(), "{} octet {octet}", v.id);
             }
-            assert_eq!(found(&[&v.octets]), [Found::Frame(frame)], "one by itself");
+            assert_eq!(found::<Frames>(&[&v.octets]), [Found::Frame(frame)], "one by itself");
         }
     }
 
@@ -164,7 +153,7 @@ mod tests {
         for at in 8..12 {
             let mut lost = stream.clone();
             lost.remove(at);
-            let frames = found(&[&lost]).iter().filter(|found| matches!(found, Found::Frame(_))).count();
+            let frames = found::<Frames>(&[&lost]).iter().filter(|found| matches!(found, Found::Frame(_))).count();
             assert!((3..=4).contains(&frames), "{at}: {frames}");
         }
     }
@@ -172,7 +161,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_split_makes_a_difference(stream in proptest::collection::vec(any::<u8>(), 0..100), size in 1..9_usize) {
-            prop_assert_eq!(found(&stream.chunks(size).collect::<Vec<_>>()), found(&[&stream]));
+            found_in_pieces::<Frames>(&stream, size);
         }
 
         #[test]

@@ -201,14 +201,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::promises::{every_other_length_is_refused, every_turned_bit_is_refused, found_in_pieces};
     use crate::vectors::vectors;
-
-    fn found(pieces: &[&[u8]]) -> Vec<Found> {
-        let (mut all, mut framer) = (Vec::new(), Framer::default());
-        pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-        framer.finish(|f| all.push(f));
-        all
-    }
 
     #[test]
     fn frames_decode_and_encode_and_nothing_else_does() {
@@ -225,15 +219,8 @@ mod tests {
                 }
             };
             assert_eq!((text.as_str(), frame.encode()), (v.expected, v.octets.clone()), "{}", v.id);
-            for length in 0..v.octets.len() {
-                assert!(Frame::decode(&v.octets[..length]).is_err());
-            }
-            assert_eq!(Frame::decode(&[&v.octets[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
-            for bit in 0..v.octets.len() * 8 {
-                let mut turned = v.octets.clone();
-                turned[bit / 8] ^= 1 << (bit % 8);
-                assert!(Frame::decode(&turned).is_err(), "{} bit {bit}", v.id);
-            }
+            every_other_length_is_refused(&v.octets, Frame::decode);
+            every_turned_bit_is_refused(&v.octets, Frame::decode);
         }
     }
 
@@ -253,7 +240,7 @@ mod tests {
         #[test]
         fn no_split_makes_a_difference(stream in proptest::collection::vec(any::<u8>(), 0..200), size in 1..20_usize) {
             let stream = [&stream[..], &Frame::request(Frame::WAVE).encode(), &stream[..]].concat();
-            prop_assert_eq!(found(&stream.chunks(size).collect::<Vec<_>>()), found(&[&stream]));
+            found_in_pieces::<Frames>(&stream, size);
             let _ = (Numbers::live(&stream), Numbers::wave(&stream));
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::promises::every_cut_is_refused;
 use proptest::prelude::*;
 
 fn channel(code: Mdc, scale: &str, unit: &'static str) -> Channel {
@@ -276,9 +277,7 @@ fn a_leap_in_time_beyond_all_bounds_is_refused_and_so_are_records_that_overlap()
 #[test]
 fn every_truncated_length_and_every_appended_octet_is_refused() {
     let octets = encode(&two_leads(ramp(12)), "device").unwrap();
-    for length in 0..octets.len() {
-        assert!(decode(&octets[..length]).is_err(), "{length} octets");
-    }
+    every_cut_is_refused(&octets, decode);
     assert_eq!(decode(&[&octets[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{every_cut_is_refused, every_turned_bit_is_refused};
 use crate::vectors::{hex, vectors};
 
 fn text(recording: &FileRecording) -> String {
@@ -72,17 +73,9 @@ fn example() -> Vec<u8> {
 #[test]
 fn every_truncated_length_appended_octet_and_turned_bit_is_refused() {
     let file = example();
-    for length in 0..file.len() {
-        assert!(decode(&file[..length]).is_err(), "{length}");
-    }
+    every_cut_is_refused(&file, decode);
     assert_eq!(decode(&[&file[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }.into()));
-    for at in 0..file.len() {
-        for bit in 0..8 {
-            let mut turned = file.clone();
-            turned[at] ^= 1 << bit;
-            assert!(decode(&turned).is_err(), "octet {at}, bit {bit}");
-        }
-    }
+    every_turned_bit_is_refused(&file, decode);
 }
 
 fn recorded(leads: &[u32], samples: Vec<Option<i32>>) -> FileRecording {

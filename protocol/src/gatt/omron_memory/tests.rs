@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{an_octet_more_is_trailing, every_cut_is_refused, every_turned_bit_is_refused};
 use crate::vectors::{hex, octets, vectors};
 
 #[test]
@@ -36,15 +37,9 @@ fn reply() -> Frame {
 #[test]
 fn every_truncated_length_octet_more_and_single_bit_flip_is_refused() {
     let whole = reply().encode();
-    for length in 0..whole.len() {
-        assert!(Frame::decode(&whole[..length]).is_err(), "{length}");
-    }
-    assert_eq!(Frame::decode(&[whole.clone(), vec![0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
-    for bit in 0..whole.len() * 8 {
-        let mut flipped = whole.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        assert!(Frame::decode(&flipped).is_err(), "bit {bit}");
-    }
+    every_cut_is_refused(&whole, Frame::decode);
+    an_octet_more_is_trailing(&whole, Frame::decode);
+    every_turned_bit_is_refused(&whole, Frame::decode);
 }
 
 #[test]

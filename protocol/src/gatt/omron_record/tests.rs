@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{every_cut_is_truncated, turned};
 use crate::vectors::vectors;
 
 fn text(record: Option<Record>) -> String {
@@ -40,13 +41,9 @@ fn the_captured_clock_runs_both_ways() {
     let clock = Clock::decode(&block).unwrap();
     assert_eq!(clock.time.to_string(), "2026-07-15T17:59:19");
     assert_eq!(clock.encode()[..], block[..]);
-    for length in 0..block.len() {
-        assert!(matches!(Clock::decode(&block[..length]), Err(DecodeError::Truncated { .. })), "{length}");
-    }
-    for bit in 0..14 * 8 {
-        let mut flipped = block.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(Clock::decode(&flipped), Err(DecodeError::Checksum), "bit {bit}");
+    every_cut_is_truncated(&block, Clock::decode);
+    for (bit, turned) in turned(&block).take(14 * 8) {
+        assert_eq!(Clock::decode(&turned), Err(DecodeError::Checksum), "bit {bit}");
     }
 }
 

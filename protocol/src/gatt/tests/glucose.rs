@@ -10,9 +10,10 @@ use super::super::glucose_measurement::{
 use super::super::glucose_measurement_context::{
     Carbohydrate, Exercise, GlucoseMeasurementContext, Health, Meal, Medication, Tester,
 };
-use super::{date_times, joined, number, or_dash, refuses_every_other_length};
+use super::{date_times, joined, number, or_dash};
 use crate::mder::sfloat;
 use crate::nomenclature::Mdc;
+use crate::promises::every_other_length_is_refused;
 use crate::vectors::vectors;
 
 fn or_code(term: Option<&'static str>, code: u8) -> String {
@@ -64,7 +65,7 @@ fn glucose_measurements_decode_and_encode() {
             Ok(decoded) => {
                 assert_eq!(measurement(&decoded), v.expected, "{}", v.id);
                 assert_eq!(decoded.encode().as_deref(), Some(&*v.octets), "{}", v.id);
-                refuses_every_other_length(&v.octets, |octets| GlucoseMeasurement::decode(octets).map(drop));
+                every_other_length_is_refused(&v.octets, GlucoseMeasurement::decode);
             }
             Err(error) => assert_eq!(v.expected, "invalid", "{}: {error}", v.id),
         }
@@ -78,7 +79,7 @@ fn glucose_contexts_decode_and_encode() {
             Ok(decoded) => {
                 assert_eq!(context(&decoded), v.expected, "{}", v.id);
                 assert_eq!(decoded.encode().as_deref(), Some(&*v.octets), "{}", v.id);
-                refuses_every_other_length(&v.octets, |octets| GlucoseMeasurementContext::decode(octets).map(drop));
+                every_other_length_is_refused(&v.octets, GlucoseMeasurementContext::decode);
             }
             Err(error) => assert_eq!(v.expected, "invalid", "{}: {error}", v.id),
         }
@@ -122,7 +123,7 @@ fn glucose_features_decode_and_encode() {
     let features = GlucoseFeature::decode(&[0x02, 0x04]).unwrap();
     assert_eq!(features.terms().collect::<Vec<_>>(), ["sensor-malfunction-detection", "multiple-bond"]);
     assert_eq!(features.encode(), [0x02, 0x04]);
-    refuses_every_other_length(&[0x02, 0x04], |octets| GlucoseFeature::decode(octets).map(drop));
+    every_other_length_is_refused(&[0x02, 0x04], GlucoseFeature::decode);
 }
 
 fn concentrations() -> impl Strategy<Value = Concentration> {

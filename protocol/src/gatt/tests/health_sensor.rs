@@ -6,9 +6,10 @@ use super::super::elapsed_time::{CurrentElapsedTime, ElapsedTime, TimeSource};
 use super::super::health_observation::*;
 use super::super::health_observation_segment::{Assembler, OBSERVATION_OCTETS_MAX, SegmentError, SegmentHeader, Segmenter};
 use super::super::health_sensor_features::{GhsControlPoint, HealthSensorFeatures};
-use super::{number, or_dash, refuses_every_other_length};
+use super::{number, or_dash};
 use crate::mder::{Number, float};
 use crate::nomenclature::Mdc;
+use crate::promises::{every_cut_is_refused, every_other_length_is_refused};
 use crate::reader::DecodeError;
 use crate::vectors::{hex, octets, vectors};
 
@@ -67,9 +68,7 @@ fn health_observations_decode_and_encode() {
             Ok(decoded) => {
                 assert_eq!(observation(&decoded), v.expected, "{}", v.id);
                 assert_eq!(decoded.encode().as_deref().map(hex), Some(hex(&v.octets)), "{}", v.id);
-                for length in 0..v.octets.len() {
-                    assert!(HealthObservation::decode(&v.octets[..length]).is_err(), "{} cut at {length}", v.id);
-                }
+                every_cut_is_refused(&v.octets, HealthObservation::decode);
                 for more in 1..5 {
                     let longer = [v.octets.clone(), vec![0; more]].concat();
                     assert!(HealthObservation::decode(&longer).is_err(), "{} and {more}", v.id);
@@ -129,9 +128,7 @@ fn a_stored_observation_has_its_record_number_first() {
     let octets = [&[7, 1, 0, 0][..], &vector("H01")].concat();
     let stored = StoredHealthObservation::decode(&octets).unwrap();
     assert_eq!((stored.record, stored.encode()), (263, Some(octets.clone())));
-    for length in 0..octets.len() {
-        assert!(StoredHealthObservation::decode(&octets[..length]).is_err());
-    }
+    every_cut_is_refused(&octets, StoredHealthObservation::decode);
 }
 
 #[test]
@@ -156,7 +153,7 @@ fn elapsed_times_decode_and_encode() {
         );
         assert_eq!(text, v.expected, "{}", v.id);
         assert_eq!(current.encode().as_deref(), Some(&*v.octets), "{}", v.id);
-        refuses_every_other_length(&v.octets, |octets| CurrentElapsedTime::decode(octets).map(drop));
+        every_other_length_is_refused(&v.octets, CurrentElapsedTime::decode);
     }
 }
 
@@ -174,7 +171,7 @@ fn health_sensor_features_decode_and_encode() {
     assert_eq!(features.observation_types, [Mdc(150_456), Mdc(149_530)]);
     assert_eq!(features.specializations, Some(vec![0x0001_1004]));
     assert_eq!(features.encode(), Some(octets.clone()));
-    refuses_every_other_length(&octets, |octets| HealthSensorFeatures::decode(octets).map(drop));
+    every_other_length_is_refused(&octets, HealthSensorFeatures::decode);
     assert!(HealthSensorFeatures::decode(&[0x02, 0, 0xff]).is_ok(), "a reserved flag may announce it");
 }
 
@@ -183,7 +180,7 @@ fn the_control_point_is_one_octet() {
     assert_eq!(GhsControlPoint::decode(&[0x80]).unwrap().term(), Some("success"));
     assert_eq!(GhsControlPoint::decode(&[0x33]).unwrap().term(), None);
     assert_eq!(GhsControlPoint::START_LIVE.encode(), [1]);
-    refuses_every_other_length(&[1], |octets| GhsControlPoint::decode(octets).map(drop));
+    every_other_length_is_refused(&[1], GhsControlPoint::decode);
 }
 
 /// Vectors H04 and H05: by the layout of philips-labs BLE-GHS-Server-Simulator 271f2aa.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{every_other_length_is_refused, every_turned_bit_is_refused, found, found_however_split, octets_in};
 use crate::vectors::{hex, vectors};
 
 /// `token kind content` in hexadecimal digits, or `invalid`.
@@ -26,27 +27,12 @@ fn good() -> Frame {
 #[test]
 fn every_truncated_length_and_every_octet_more_is_refused() {
     let octets = good().encode();
-    for length in 0..octets.len() {
-        assert!(matches!(Frame::decode(&octets[..length]), Err(DecodeError::Truncated { .. })), "{length}");
-    }
-    assert_eq!(Frame::decode(&[octets, vec![0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
+    every_other_length_is_refused(&octets, Frame::decode);
 }
 
 #[test]
 fn every_single_bit_flip_is_refused() {
-    let octets = good().encode();
-    for bit in 0..octets.len() * 8 {
-        let mut flipped = octets.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        assert!(Frame::decode(&flipped).is_err(), "bit {bit}");
-    }
-}
-
-fn found(pieces: &[&[u8]]) -> Vec<Found> {
-    let (mut all, mut framer) = (Vec::new(), Framer::default());
-    pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-    framer.finish(|f| all.push(f));
-    all
+    every_turned_bit_is_refused(&good().encode(), Frame::decode);
 }
 
 #[test]
@@ -59,11 +45,7 @@ fn a_corrupted_frame_costs_itself_and_every_split_is_the_same() {
     stream.extend(good().encode());
     let expected =
         [framer::Found::Skipped(2), framer::Found::Frame(good()), framer::Found::Skipped(11), framer::Found::Frame(good())];
-    assert_eq!(found(&[&stream]), expected);
-    for split in 0..stream.len() {
-        let (first, second) = stream.split_at(split);
-        assert_eq!(found(&[first, second]), expected, "split at {split}");
-    }
+    assert_eq!(found_however_split::<Aa55>(&stream), expected);
 }
 
 proptest! {
@@ -75,10 +57,6 @@ proptest! {
 
     #[test]
     fn no_octets_panic_and_none_goes_missing(stream in proptest::collection::vec(prop_oneof![Just(0xaa), Just(0x55), 0..20_u8, any::<u8>()], 0..300)) {
-        let octets: u64 = found(&[&stream]).iter().map(|found| match found {
-            framer::Found::Frame(frame) => u64::try_from(frame.encode().len()).unwrap(),
-            framer::Found::Skipped(octets) => *octets,
-        }).sum();
-        prop_assert_eq!(octets, u64::try_from(stream.len()).unwrap());
+        prop_assert_eq!(octets_in(&found::<Aa55>(&[&stream]), |frame| frame.encode().len()), stream.len());
     }
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{an_octet_more_is_trailing, every_cut_is_refused, found, found_however_split, octets_in};
 
 /// The text of the first of 27 messages that an Ivy 450C sent: mdpnp 1ae7f72 (BSD-2), Ivy450C.1.data. Class R.
 const CAPTURED: &str = include_str!("../../../vectors/ansar_b_text.txt");
@@ -58,10 +59,8 @@ fn the_captured_text_runs_both_ways() {
 #[test]
 fn every_truncated_length_and_every_octet_more_is_refused() {
     let whole = octets(7, &captured_lines());
-    for length in 0..whole.len() {
-        assert!(Message::decode(&whole[..length]).is_err(), "{length}");
-    }
-    assert_eq!(Message::decode(&[whole, vec![0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
+    every_cut_is_refused(&whole, Message::decode);
+    an_octet_more_is_trailing(&whole, Message::decode);
 }
 
 #[test]
@@ -71,13 +70,6 @@ fn text_that_is_none_is_refused() {
     {
         assert_eq!(Message::decode(&octets(0, lines)), Err(DecodeError::Value { field: "text" }), "{lines:?}");
     }
-}
-
-fn found(pieces: &[&[u8]]) -> Vec<Found> {
-    let (mut all, mut framer) = (Vec::new(), Framer::default());
-    pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-    framer.finish(|f| all.push(f));
-    all
 }
 
 fn good(first: u8) -> Vec<u8> {
@@ -91,11 +83,7 @@ fn message(first: u8) -> Found {
 #[test]
 fn every_split_gives_the_same() {
     let stream = [b"\xff\xffANS".to_vec(), good(1), good(2)].concat();
-    let expected = [framer::Found::Skipped(5), message(1), message(2)];
-    for split in 0..stream.len() {
-        let (first, second) = stream.split_at(split);
-        assert_eq!(found(&[first, second]), expected, "split at {split}");
-    }
+    assert_eq!(found_however_split::<AnsarB>(&stream), [framer::Found::Skipped(5), message(1), message(2)]);
 }
 
 /// Wherever octets get lost: the message that lost them is none, but the ones around it are found.
@@ -105,13 +93,13 @@ fn a_message_that_lost_octets_costs_itself() {
     for lost in 1..=3 {
         for at in 0..FIXED_OCTETS - 3 {
             let cut = [&whole[..at], &whole[at + lost..]].concat();
-            let all = found(&[&[good(1), cut.clone(), good(3)].concat()]);
+            let all = found::<AnsarB>(&[&[good(1), cut.clone(), good(3)].concat()]);
             let length = u64::try_from(cut.len()).unwrap();
             assert_eq!(all, [message(1), framer::Found::Skipped(length), message(3)], "{lost} lost at {at}");
         }
     }
     for length in 1..whole.len() {
-        let all = found(&[&[&whole[..length], &good(3)].concat()]);
+        let all = found::<AnsarB>(&[&[&whole[..length], &good(3)].concat()]);
         assert_eq!(all, [framer::Found::Skipped(u64::try_from(length).unwrap()), message(3)], "{length}");
     }
 }
@@ -139,10 +127,6 @@ proptest! {
         pieces in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..6),
     ) {
         let stream: Vec<u8> = pieces.iter().flat_map(|(whole, noise)| if *whole { good(9) } else { noise.clone() }).collect();
-        let octets: u64 = found(&[&stream]).iter().map(|found| match found {
-            framer::Found::Frame(frame) => u64::try_from(frame.encode().len()).unwrap(),
-            framer::Found::Skipped(octets) => *octets,
-        }).sum();
-        prop_assert_eq!(octets, u64::try_from(stream.len()).unwrap());
+        prop_assert_eq!(octets_in(&found::<AnsarB>(&[&stream]), |frame| frame.encode().len()), stream.len());
     }
 }

@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{
+    an_octet_more_is_trailing, every_cut_is_refused, every_turned_bit_is_refused, found, found_however_split, found_in_pieces,
+    octets_in,
+};
 use crate::vectors::{octets, vectors};
 
 fn text(twenty: &Twenty) -> String {
@@ -30,13 +34,6 @@ fn text(twenty: &Twenty) -> String {
     }
 }
 
-fn found(pieces: &[&[u8]]) -> Vec<Found> {
-    let (mut all, mut framer) = (Vec::new(), Framer::default());
-    pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-    framer.finish(|f| all.push(f));
-    all
-}
-
 fn frames(found: &[Found]) -> usize {
     found.iter().filter(|found| matches!(found, Found::Frame(_))).count()
 }
@@ -48,23 +45,13 @@ fn frames_decode_and_encode_and_nothing_else_does() {
         let twenty = Twenty::decode(&v.octets).unwrap_or_else(|error| panic!("{}: {error}", v.id));
         assert_eq!(text(&twenty), v.expected, "{}", v.id);
         assert_eq!(twenty.encode(), v.octets, "{}", v.id);
-        for length in 0..v.octets.len() {
-            assert!(Twenty::decode(&v.octets[..length]).is_err(), "{} {length}", v.id);
-        }
-        assert_eq!(Twenty::decode(&[&v.octets[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
-        for bit in 0..v.octets.len() * 8 {
-            let mut turned = v.octets.clone();
-            turned[bit / 8] ^= 1 << (bit % 8);
-            assert!(Twenty::decode(&turned).is_err(), "{} bit {bit}", v.id);
-        }
+        every_cut_is_refused(&v.octets, Twenty::decode);
+        an_octet_more_is_trailing(&v.octets, Twenty::decode);
+        every_turned_bit_is_refused(&v.octets, Twenty::decode);
         stream.extend(v.octets);
     }
-    let whole = found(&[&stream]);
+    let whole = found_however_split::<Frames>(&stream);
     assert_eq!(frames(&whole), whole.len());
-    for at in 0..stream.len() {
-        let (before, behind) = stream.split_at(at);
-        assert_eq!(found(&[before, behind]), whole, "split at {at}");
-    }
 }
 
 #[test]
@@ -77,10 +64,10 @@ fn a_corrupted_or_lost_or_added_octet_costs_its_own_packet_only() {
         let (mut lost, mut added) = (stream.clone(), stream);
         lost.remove(packet.len() + at);
         added.insert(packet.len() + at, 0x77);
-        assert_eq!(frames(&found(&[&turned])), 2, "octet {at} turned");
-        assert_eq!(frames(&found(&[&lost])), 2, "octet {at} lost");
+        assert_eq!(frames(&found::<Frames>(&[&turned])), 2, "octet {at} turned");
+        assert_eq!(frames(&found::<Frames>(&[&lost])), 2, "octet {at} lost");
         // Before the first octet it stands between packets.
-        assert_eq!(frames(&found(&[&added])), if at == 0 { 3 } else { 2 }, "one before octet {at}");
+        assert_eq!(frames(&found::<Frames>(&[&added])), if at == 0 { 3 } else { 2 }, "one before octet {at}");
     }
 }
 
@@ -88,12 +75,12 @@ fn a_corrupted_or_lost_or_added_octet_costs_its_own_packet_only() {
 #[test]
 fn the_letters_of_a_version_are_no_numbers() {
     let stream = octets("8540430262 8540430262 ff56312e30 ff302e3030 ff2e303000 8540430262");
-    let letters: Vec<u8> = found(&[&stream])
+    let letters: Vec<u8> = found::<Frames>(&[&stream])
         .iter()
         .flat_map(|found| if let Found::Frame(Heard::Letters(letters)) = found { letters.to_vec() } else { Vec::new() })
         .collect();
     assert_eq!(letters, b"V1.00.00.00\0");
-    let five = found(&[&stream]).iter().filter(|found| matches!(found, Found::Frame(Heard::Five(_)))).count();
+    let five = found::<Frames>(&[&stream]).iter().filter(|found| matches!(found, Found::Frame(Heard::Five(_)))).count();
     assert_eq!(five, 3);
 }
 
@@ -102,7 +89,7 @@ fn either_protocol_is_found_by_itself_and_after_the_other() {
     let (five, twenty) = (octets("8540430262"), octets("ffaa0108626148499e00140f2dd2029649556460"));
     let stream = [five.repeat(20), twenty.repeat(5), five.repeat(40)].concat();
     let (mut fives, mut twenties) = (0, 0);
-    for found in found(&[&stream]) {
+    for found in found::<Frames>(&[&stream]) {
         match found {
             Found::Frame(Heard::Five(_)) => fives += 1,
             Found::Frame(Heard::Twenty(_)) => twenties += 1,
@@ -113,7 +100,7 @@ fn either_protocol_is_found_by_itself_and_after_the_other() {
     assert!((40..=60).contains(&fives), "{fives}");
     // A packet's own octets are never taken for five.
     let broken = [twenty.clone(), [&[0xff, 0x00, 0x00][..], &five.repeat(3)].concat(), twenty].concat();
-    assert!(!found(&[&broken]).iter().any(|found| matches!(found, Found::Frame(Heard::Five(_)))));
+    assert!(!found::<Frames>(&[&broken]).iter().any(|found| matches!(found, Found::Frame(Heard::Five(_)))));
 }
 
 proptest! {
@@ -133,13 +120,7 @@ proptest! {
     fn no_split_makes_a_difference_and_every_octet_is_counted(
         stream in proptest::collection::vec(any::<u8>(), 0..300), size in 1..30_usize,
     ) {
-        let whole = found(&[&stream]);
-        prop_assert_eq!(&found(&stream.chunks(size).collect::<Vec<_>>()), &whole);
-        let counted: usize = whole.iter().map(|found| match found {
-            Found::Frame(Heard::Twenty(_)) => 20,
-            Found::Frame(_) => 5,
-            Found::Skipped(octets) => usize::try_from(*octets).unwrap(),
-        }).sum();
-        prop_assert_eq!(counted, stream.len());
+        let whole = found_in_pieces::<Frames>(&stream, size);
+        prop_assert_eq!(octets_in(&whole, |heard| if matches!(heard, Heard::Twenty(_)) { 20 } else { 5 }), stream.len());
     }
 }

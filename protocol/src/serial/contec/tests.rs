@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{every_cut_is_refused, found, found_however_split, found_in_pieces, octets_in};
 use crate::vectors::{Vector, octets, vectors};
 
 fn captured() -> impl Iterator<Item = Vector> {
@@ -52,13 +53,6 @@ fn text(message: &Message) -> String {
     }
 }
 
-fn found(pieces: &[&[u8]]) -> Vec<Found> {
-    let (mut all, mut framer) = (Vec::new(), Framer::default());
-    pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-    framer.finish(|f| all.push(f));
-    all
-}
-
 #[test]
 fn packets_decode_and_encode_and_are_found_in_a_stream() {
     let mut stream = Vec::new();
@@ -70,11 +64,7 @@ fn packets_decode_and_encode_and_are_found_in_a_stream() {
         stream.extend(&v.octets);
         expected.push(Found::Frame(Heard::Message(message)));
     }
-    assert_eq!(found(&[&stream]), expected);
-    for at in 0..stream.len() {
-        let (before, behind) = stream.split_at(at);
-        assert_eq!(found(&[before, behind]), expected, "split at {at}");
-    }
+    assert_eq!(found_however_split::<Frames>(&stream), expected);
 }
 
 #[test]
@@ -89,9 +79,7 @@ fn commands_are_packed_as_the_device_expects_them() {
 #[test]
 fn what_is_cut_or_has_an_octet_too_many_is_refused() {
     for v in captured() {
-        for length in 0..v.octets.len() {
-            assert!(Message::decode(&v.octets[..length]).is_err(), "{} {length}", v.id);
-        }
+        every_cut_is_refused(&v.octets, Message::decode);
         let longer = [&v.octets[..], &[0x80]].concat();
         assert!(Message::decode(&longer).is_err(), "{}", v.id);
     }
@@ -104,10 +92,10 @@ fn a_bit_7_that_is_turned_costs_its_own_packet_only() {
         let mut stream = [&frame[..], &frame[..], &frame[..]].concat();
         stream[frame.len() + octet] ^= 0x80;
         let realtime = |found: &&Found| matches!(found, Found::Frame(Heard::Message(Message::Realtime(_))));
-        let frames = found(&[&stream]).iter().filter(realtime).count();
+        let frames = found::<Frames>(&[&stream]).iter().filter(realtime).count();
         // With its first octet the one before goes too: it seems to have octets too many.
         assert_eq!(frames, if octet == 0 { 1 } else { 2 }, "octet {octet}");
-        assert!(found(&[&stream]).iter().any(|found| matches!(found, Found::Skipped(_))), "octet {octet}");
+        assert!(found::<Frames>(&[&stream]).iter().any(|found| matches!(found, Found::Skipped(_))), "octet {octet}");
     }
 }
 
@@ -118,10 +106,10 @@ fn an_octet_that_is_lost_or_added_costs_its_own_packet_only() {
     for octet in 1..frame.len() {
         let mut stream = [&frame[..], &frame[..], &frame[..]].concat();
         stream.remove(frame.len() + octet);
-        assert_eq!(realtime(&found(&[&stream])), 2, "octet {octet} lost");
+        assert_eq!(realtime(&found::<Frames>(&[&stream])), 2, "octet {octet} lost");
         let mut stream = [&frame[..], &frame[..], &frame[..]].concat();
         stream.insert(frame.len() + octet, 0x85);
-        assert_eq!(realtime(&found(&[&stream])), 2, "one added before {octet}");
+        assert_eq!(realtime(&found::<Frames>(&[&stream])), 2, "one added before {octet}");
     }
 }
 
@@ -129,16 +117,16 @@ fn an_octet_that_is_lost_or_added_costs_its_own_packet_only() {
 fn five_octets_are_told_from_packets_by_themselves() {
     let frame = octets("8540430262");
     let five = |found: &Found| matches!(found, Found::Frame(Heard::Frame(_)));
-    assert_eq!(found(&[&frame]).iter().filter(|f| five(f)).count(), 1);
+    assert_eq!(found::<Frames>(&[&frame]).iter().filter(|f| five(f)).count(), 1);
     let stream = frame.repeat(4);
-    assert_eq!(found(&[&stream]).iter().filter(|f| five(f)).count(), 4);
+    assert_eq!(found::<Frames>(&[&stream]).iter().filter(|f| five(f)).count(), 4);
     let joined = &stream[3..];
-    assert_eq!(found(&[joined]).iter().filter(|f| five(f)).count(), 3);
+    assert_eq!(found::<Frames>(&[joined]).iter().filter(|f| five(f)).count(), 3);
     let mut lost = stream.clone();
     lost.remove(12);
-    assert_eq!(found(&[&lost]).iter().filter(|f| five(f)).count(), 3);
+    assert_eq!(found::<Frames>(&[&lost]).iter().filter(|f| five(f)).count(), 3);
     let packets = octets("018085c083c8e2b082").repeat(3);
-    assert!(!found(&[&packets]).iter().any(five));
+    assert!(!found::<Frames>(&[&packets]).iter().any(five));
 }
 
 proptest! {
@@ -152,14 +140,11 @@ proptest! {
     fn no_split_makes_a_difference_and_every_octet_is_counted(
         stream in proptest::collection::vec(any::<u8>(), 0..300), size in 1..20_usize,
     ) {
-        let whole = found(&[&stream]);
-        prop_assert_eq!(&found(&stream.chunks(size).collect::<Vec<_>>()), &whole);
-        let counted: usize = whole.iter().map(|found| match found {
-            Found::Frame(Heard::Frame(_)) => 5,
-            Found::Frame(Heard::Message(Message::Other(packet))) => 2 + packet.data.len(),
-            Found::Frame(Heard::Message(message)) => message.encode().len(),
-            Found::Skipped(octets) => usize::try_from(*octets).unwrap(),
-        }).sum();
-        prop_assert_eq!(counted, stream.len());
+        let octets = |heard: &Heard| match heard {
+            Heard::Frame(_) => 5,
+            Heard::Message(Message::Other(packet)) => 2 + packet.data.len(),
+            Heard::Message(message) => message.encode().len(),
+        };
+        prop_assert_eq!(octets_in(&found_in_pieces::<Frames>(&stream, size), octets), stream.len());
     }
 }

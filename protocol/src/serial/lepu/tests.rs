@@ -2,6 +2,10 @@ use proptest::prelude::*;
 
 use super::framer::Found;
 use super::*;
+use crate::promises::{
+    an_octet_more_is_trailing, every_cut_is_refused, every_other_length_is_refused, every_turned_bit_is_refused, found,
+    found_however_split,
+};
 use crate::vectors::{octets, vectors};
 
 fn text(frame: &Frame) -> String {
@@ -70,15 +74,8 @@ fn captured() -> Vec<Vec<u8>> {
 #[test]
 fn every_truncated_length_appended_octet_and_turned_bit_is_refused() {
     for frame in captured() {
-        for length in 0..frame.len() {
-            assert!(matches!(Frame::decode(&frame[..length]), Err(DecodeError::Truncated { .. })), "{length}");
-        }
-        assert_eq!(Frame::decode(&[&frame[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
-        for at in 0..frame.len() * 8 {
-            let mut turned = frame.clone();
-            turned[at / 8] ^= 1 << (at % 8);
-            assert!(Frame::decode(&turned).is_err(), "bit {at}");
-        }
+        every_other_length_is_refused(&frame, Frame::decode);
+        every_turned_bit_is_refused(&frame, Frame::decode);
     }
 }
 
@@ -86,15 +83,11 @@ fn every_truncated_length_appended_octet_and_turned_bit_is_refused() {
 fn answers_whose_samples_are_not_as_many_as_they_say_are_refused() {
     let live = Live::decode(&Frame::decode(&captured()[3]).unwrap().content).unwrap().encode();
     let numbered = Frame::decode(&captured()[6]).unwrap().content;
-    for length in 0..live.len() {
-        // Four rows of one channel are as long as one of four.
-        assert!(Live::decode(&live[..length]).is_err(), "{length}");
-    }
+    // Four rows of one channel are as long as one of four.
+    every_cut_is_refused(&live, Live::decode);
     assert!(Live::decode(&[&live[..], &[0]].concat()).is_err());
-    for length in 0..numbered.len() {
-        assert!(LiveNumbered::decode(&numbered[..length]).is_err(), "{length}");
-    }
-    assert_eq!(LiveNumbered::decode(&[&numbered[..], &[0]].concat()), Err(DecodeError::Trailing { octets: 1 }));
+    every_cut_is_refused(&numbered, LiveNumbered::decode);
+    an_octet_more_is_trailing(&numbered, LiveNumbered::decode);
     let mut unknown = numbered;
     unknown[24] = 0xff;
     assert_eq!(LiveNumbered::decode(&unknown), Err(DecodeError::Value { field: "lead type" }));
@@ -119,23 +112,12 @@ fn a_limb_off_takes_the_chest_leads_with_it() {
     assert_eq!(live(0, false).channels_off(), 0b1111);
 }
 
-fn found(pieces: &[&[u8]]) -> Vec<Found<Frame>> {
-    let (mut all, mut framer) = (Vec::new(), Framer::default());
-    pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-    framer.finish(|f| all.push(f));
-    all
-}
-
 #[test]
 fn every_split_gives_the_same_frames_and_noise_costs_none() {
     let stream = [&[0xa5, 0x11][..], &captured().concat(), &[0xa5, 0x03, 0xfc, 0, 0, 0xff, 0xff], &captured()[0]].concat();
-    let whole = found(&[&stream]);
+    let whole = found_however_split::<Frames>(&stream);
     let frames = whole.iter().filter(|found| matches!(found, Found::Frame(_))).count();
     assert_eq!((frames, whole.first()), (captured().len() + 1, Some(&Found::Skipped(2))));
-    for split in 1..stream.len() {
-        let (front, behind) = stream.split_at(split);
-        assert_eq!(found(&[front, behind]), whole, "{split}");
-    }
 }
 
 proptest! {
@@ -183,6 +165,6 @@ proptest! {
         let _ = Live::decode(&octets);
         let _ = LiveNumbered::decode(&octets);
         let _ = Information::decode(&octets);
-        let _ = found(&[&octets]);
+        let _ = found::<Frames>(&[&octets]);
     }
 }

@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{
+    every_other_length_is_refused, every_turned_bit_is_refused, found, found_however_split, octets_in, turned,
+};
 use crate::vectors::{hex, octets, vectors};
 
 fn packet_text(p: &Packet) -> String {
@@ -71,15 +74,8 @@ fn packets_decode_and_encode() {
 #[test]
 fn a_frame_with_any_bit_flipped_or_any_octet_missing_is_refused() {
     let frame = octets("01800148ca");
-    for bit in 0..40 {
-        let mut flipped = frame.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        assert!(Frame::decode(&flipped).is_err(), "bit {bit}");
-    }
-    for length in 0..5 {
-        assert!(matches!(Frame::decode(&frame[..length]), Err(DecodeError::Truncated { .. })));
-    }
-    assert_eq!(Frame::decode(&octets("01800148ca00")), Err(DecodeError::Trailing { octets: 1 }));
+    every_turned_bit_is_refused(&frame, Frame::decode);
+    every_other_length_is_refused(&frame, Frame::decode);
 }
 
 #[test]
@@ -131,11 +127,7 @@ fn stream(packets: u8) -> Vec<u8> {
 }
 
 fn all_found(octets: &[u8]) -> Vec<Found> {
-    let mut found = Vec::new();
-    let mut framer = Framer::default();
-    framer.push(octets, |f| found.push(f));
-    framer.finish(|f| found.push(f));
-    found
+    found::<Frames<Frame>>(&[octets])
 }
 
 fn only_frames(found: &[Found]) -> Vec<Frame> {
@@ -156,20 +148,8 @@ fn what_is_found_does_not_depend_on_the_splits() {
     octets.remove(40);
     octets[77] ^= 0x10;
     octets.insert(150, 0x01);
-    let whole = all_found(&octets);
-    for at in 0..=octets.len() {
-        let (mut found, mut framer) = (Vec::new(), Framer::default());
-        framer.push(&octets[..at], |f| found.push(f));
-        framer.push(&octets[at..], |f| found.push(f));
-        framer.finish(|f| found.push(f));
-        assert_eq!(found, whole, "split at {at}");
-    }
-    for size in 1..30 {
-        let (mut found, mut framer) = (Vec::new(), Framer::default());
-        octets.chunks(size).for_each(|chunk| framer.push(chunk, |f| found.push(f)));
-        framer.finish(|f| found.push(f));
-        assert_eq!(found, whole, "chunks of {size}");
-    }
+    let whole = found_however_split::<Frames<Frame>>(&octets);
+    assert!(only_frames(&whole).len() > 40 && skipped(&whole) > 0);
 }
 
 #[test]
@@ -188,10 +168,8 @@ fn a_frame_in_step_is_handed_over_with_the_first_octet_behind_it() {
 fn any_flipped_bit_costs_its_own_frame_only() {
     let octets = stream(3);
     let truth = true_frames(&octets);
-    for bit in 125 * 8..250 * 8 {
-        let mut flipped = octets.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        let found = all_found(&flipped);
+    for (bit, turned) in turned(&octets).filter(|(bit, _)| (125 * 8..250 * 8).contains(bit)) {
+        let found = all_found(&turned);
         let mut expected = truth.clone();
         expected.remove(bit / 40);
         assert_eq!(only_frames(&found), expected, "bit {bit}");
@@ -319,8 +297,7 @@ proptest! {
     #[test]
     fn every_octet_is_in_a_frame_or_counted(octets in proptest::collection::vec(any::<u8>(), 0..600)) {
         let found = all_found(&octets);
-        let frames = u64::try_from(only_frames(&found).len()).unwrap();
-        prop_assert_eq!(frames * 5 + skipped(&found), u64::try_from(octets.len()).unwrap());
+        prop_assert_eq!(octets_in(&found, |_| Frame::OCTETS), octets.len());
     }
 
     #[test]

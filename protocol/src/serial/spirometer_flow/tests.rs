@@ -4,20 +4,14 @@ use std::{format, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::{an_octet_more_is_trailing, every_cut_is_refused, every_turned_bit_is_refused, found, found_in_pieces};
 use crate::vectors::vectors;
 
 const VECTORS: &str = include_str!("../../../vectors/spirometer_flow_frames.txt");
 
-fn found(pieces: &[&[u8]]) -> Vec<Found> {
-    let (mut all, mut framer) = (Vec::new(), Framer::default());
-    pieces.iter().for_each(|piece| framer.push(piece, |f| all.push(f)));
-    framer.finish(|f| all.push(f));
-    all
-}
-
 /// The text of the vector file.
 fn text(octets: &[u8]) -> (String, Vec<u8>) {
-    match found(&[octets]).as_slice() {
+    match found::<Frames>(&[octets]).as_slice() {
         [Found::Flow(flow)] => (format!("flow {} {:?}", flow.counter, flow.samples), flow.encode()),
         [Found::Header(h)] => (
             format!(
@@ -60,24 +54,16 @@ fn decode(octets: &[u8]) -> Result<(), DecodeError> {
 #[test]
 fn every_truncation_every_added_octet_and_every_turned_bit_is_refused() {
     for vector in vectors(VECTORS).filter(|vector| !vector.expected.starts_with("refused")) {
-        let octets = vector.octets;
-        for length in 0..octets.len() {
-            assert!(decode(&octets[..length]).is_err(), "{} {length}", vector.id);
-        }
-        let longer = [&octets[..], &[0]].concat();
-        assert!(decode(&longer).is_err(), "{}", vector.id);
-        for bit in 0..octets.len() * 8 {
-            let mut turned = octets.clone();
-            turned[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&turned).is_err(), "{} bit {bit}", vector.id);
-        }
+        every_cut_is_refused(&vector.octets, decode);
+        an_octet_more_is_trailing(&vector.octets, decode);
+        every_turned_bit_is_refused(&vector.octets, decode);
     }
 }
 
 #[test]
 fn a_corrupted_frame_costs_no_other() {
     let frames: Vec<Vec<u8>> = vectors(VECTORS).map(|vector| vector.octets).collect();
-    let whole = found(&[&frames.concat()]);
+    let whole = found::<Frames>(&[&frames.concat()]);
     assert_eq!(whole.len(), frames.len());
     for broken in 0..frames.len() {
         let mut some = frames.clone();
@@ -85,7 +71,7 @@ fn a_corrupted_frame_costs_no_other() {
         some[broken][middle] ^= 0x10;
         let mut expected = whole.clone();
         expected[broken] = Found::Skipped(u64::try_from(frames[broken].len()).unwrap());
-        assert_eq!(found(&[&some.concat()]), expected, "{broken}");
+        assert_eq!(found::<Frames>(&[&some.concat()]), expected, "{broken}");
     }
 }
 
@@ -130,7 +116,7 @@ proptest! {
     #[test]
     fn what_is_written_is_read_back_however_it_is_split(frames in proptest::collection::vec(any_frame(), 1..8), size in 1..80_usize) {
         let stream: Vec<u8> = frames.iter().flat_map(octets_of).collect();
-        prop_assert_eq!(&found(&stream.chunks(size).collect::<Vec<_>>()), &frames);
+        prop_assert_eq!(found_in_pieces::<Frames>(&stream, size), frames);
     }
 
     #[test]
@@ -138,8 +124,7 @@ proptest! {
         octets in proptest::collection::vec(prop_oneof![any::<u8>(), Just(FIRST), Just(FLOW), Just(HEADER), Just(MARK)], 0..300),
         size in 1..80_usize,
     ) {
-        let whole = found(&[&octets]);
-        prop_assert_eq!(&found(&octets.chunks(size).collect::<Vec<_>>()), &whole);
+        let whole = found_in_pieces::<Frames>(&octets, size);
         let count: usize = whole.iter().map(|found| match found {
             Found::Skipped(octets) => usize::try_from(*octets).unwrap(),
             frame => octets_of(frame).len(),
