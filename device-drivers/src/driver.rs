@@ -323,7 +323,7 @@ pub struct Start {
     pub user_slot: Option<u8>,
     /// The key written at pairing, for devices that have one.
     pub unlock_key: Option<UnlockKey>,
-    /// The highest record number that is already durable.
+    /// The highest record number that is already durable, and with it every record below ([`Measured::in_order`]).
     pub last_record: Option<u64>,
     /// What a session of this device last had remembered in this boot, so that its moments still count.
     pub remembered: Option<Vec<u8>>,

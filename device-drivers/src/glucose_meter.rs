@@ -135,6 +135,8 @@ struct Held {
     received: Moment,
     until: Moment,
     memory: Memory,
+    /// Every record with a lower number came before it.
+    in_order: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +227,12 @@ impl GlucoseMeter {
             (ResponseCode::SERVER_BUSY | ResponseCode::PROCEDURE_NOT_COMPLETED, _) => None,
             (_, Some(highest)) => {
                 self.gatt.outputs.memory(Some(highest.into()));
-                newer_than(self.last_record, highest)
+                self.memory.highest(highest.into());
+                let newer = newer_than(self.last_record, highest);
+                if newer.is_none() {
+                    self.memory.nothing_newer();
+                }
+                newer
             }
             // It does not tell its last one: all of it, and the store tells what it knows.
             (_, None) => Some(Selection::All),
@@ -292,7 +299,8 @@ impl GlucoseMeter {
         if reporting {
             self.memory.came();
         }
-        let held = Held { measurement, received: now, until: now + CONTEXT_MAX, memory };
+        let in_order = self.memory.in_order(measurement.sequence_number.into());
+        let held = Held { measurement, received: now, until: now + CONTEXT_MAX, memory, in_order };
         let early = self.early.iter().position(|(context, _)| context.sequence_number == measurement.sequence_number);
         if let Some((context, _)) = early.and_then(|at| self.early.remove(at)) {
             return self.give(now, &held, Some(&context));
@@ -341,13 +349,16 @@ impl GlucoseMeter {
 
     fn give(&mut self, now: Moment, held: &Held, context: Option<&GlucoseMeasurementContext>) {
         let of_memory = held.memory == Memory::Stored;
-        let Some(measured) = measured(held, context) else {
-            // A measurement that failed has no value: nothing of it is to be kept.
-            if of_memory {
-                self.memory.gave_nothing(now, &mut self.gatt);
-            }
-            return;
+        let Some(mut measured) = measured(held, context) else {
+            // A measurement that failed has no value: one of the past is nothing to keep, and nobody can repeat it now.
+            return match of_memory {
+                true => self.memory.gave_nothing(now, &mut self.gatt),
+                false => self.gatt.undecodable("glucose measurement", failure(&held.measurement), &same(&held.measurement)),
+            };
         };
+        // One that waits for its context is not handed over yet.
+        let number = held.measurement.sequence_number;
+        measured.in_order = held.in_order && self.held.iter().all(|other| other.measurement.sequence_number > number);
         match self.gatt.measured(measured) {
             Ok(token) if of_memory => self.memory.handed_over(now, &mut self.gatt, token),
             Ok(_) => {}
@@ -360,7 +371,6 @@ impl GlucoseMeter {
 fn measured(held: &Held, context: Option<&GlucoseMeasurementContext>) -> Option<Measured> {
     let measurement = &held.measurement;
     let concentration = measurement.concentration.filter(|concentration| is_measured(concentration.number))?;
-    let same = GlucoseMeasurement { context_follows: false, ..*measurement };
     let mut values = vec![glucose(&concentration)];
     let mut circumstances: Vec<Context> = site(&concentration).into_iter().collect();
     if let Some(context) = context {
@@ -375,9 +385,24 @@ fn measured(held: &Held, context: Option<&GlucoseMeasurementContext>) -> Option<
         status: control.into_iter().chain(measurement.sensor_status.into_iter().flat_map(SensorStatus::terms)).collect(),
         context: circumstances,
         memory: held.memory,
-        octets: same.encode().expect("every number came as an SFLOAT, every code as a nibble"),
+        octets: same(measurement),
         ..Measured::new(Kind::Glucose, held.received)
     })
+}
+
+/// The octets of a measurement, whether a context is announced or not.
+fn same(measurement: &GlucoseMeasurement) -> Vec<u8> {
+    let same = GlucoseMeasurement { context_follows: false, ..*measurement };
+    same.encode().expect("every number came as an SFLOAT, every code as a nibble")
+}
+
+/// Why a measurement has no value, in words for a technician.
+fn failure(measurement: &GlucoseMeasurement) -> String {
+    let said: Vec<_> = measurement.sensor_status.into_iter().flat_map(SensorStatus::terms).collect();
+    match said.is_empty() {
+        true => "no concentration in it: the measurement failed".into(),
+        false => format!("no concentration in it: the measurement failed ({})", said.join(", ")),
+    }
 }
 
 /// A number, or the meter's HI or LO.

@@ -238,6 +238,7 @@ impl HealthSensor {
             (ResponseCode::SERVER_BUSY | ResponseCode::PROCEDURE_NOT_COMPLETED, _) => None,
             (_, Some(highest)) => {
                 self.gatt.outputs.memory(Some(highest.into()));
+                self.memory.highest(highest.into());
                 newer_than(self.last_record.filter(|last| *last <= highest.into())).filter(|selection| match selection {
                     Selection::GreaterThanOrEqual(Bound::RecordNumber(next)) => *next <= highest,
                     _ => true,
@@ -318,6 +319,9 @@ impl HealthSensor {
         let (error, whole) = incoming.assembler.push(octets);
         incoming.until = incoming.assembler.gathers().then(|| now + SEGMENT_MAX);
         if let Some(error) = error {
+            if memory == Memory::Stored {
+                self.memory.missed();
+            }
             self.refuse(memory, error, octets);
         }
         match (whole, memory) {
@@ -353,9 +357,15 @@ impl HealthSensor {
             Ok(observed) => observed,
             Err(reason) => return self.refuse(memory, reason, octets),
         };
+        let has_signals = arrays.iter().any(|array| !array.samples.is_empty());
+        // A failed one of the past is nothing to keep, and nobody can repeat it now.
+        if readings.is_empty() && !has_signals && !(memory == Memory::Stored && self.memory.reporting()) {
+            return self.refuse(memory, "no value in it: the measurement failed", octets);
+        }
         if memory == Memory::Stored {
             self.memory.came();
         }
+        let in_order = record.is_none_or(|record| self.memory.in_order(record.into()));
         // What the length counts is the device's habit, no part of what was measured.
         observation.length = LengthCounts::AfterHeader;
         let old_time = observation.time.filter(|time| !time.is_tick_counter() && !time.on_current_timeline());
@@ -364,6 +374,7 @@ impl HealthSensor {
         let about = Measured {
             device_time: observation.time.and_then(|time| time.civil()),
             record: record.map(u64::from),
+            in_order,
             user_slot: observation.patient,
             status,
             memory,
@@ -374,9 +385,10 @@ impl HealthSensor {
             let mut octets = about.octets.clone();
             // Readings of one bundle are not each other's.
             octets.extend((index > 0).then_some(index));
-            self.hand_over(now, Measured { kind, values, octets, ..about.clone() });
+            // Signals of this record, or of one before it, are handed over later.
+            let in_order = in_order && !has_signals && !self.signals.hold_a_record();
+            self.hand_over(now, Measured { kind, values, octets, in_order, ..about.clone() });
         }
-        let has_signals = arrays.iter().any(|array| !array.samples.is_empty());
         if has_signals {
             self.signals.push(now, &About { time: observation.time, measured: about }, arrays, &mut self.gatt.outputs);
         } else if memory == Memory::Stored {
@@ -407,6 +419,9 @@ impl HealthSensor {
         let incoming = self.incoming(memory);
         incoming.until = None;
         if incoming.assembler.give_up() {
+            if memory == Memory::Stored {
+                self.memory.missed();
+            }
             self.refuse(memory, "an observation that did not end", &[]);
         }
     }

@@ -4,7 +4,8 @@
 //! read). Source: Bluetooth SIG, Heart Rate Service and Profile 1.0. One reading every 10 s: the heart rate of that moment
 //! and every RR interval since the reading before, oldest first, as values of the reading: they are a list of measured
 //! numbers of their own, no signal of a fixed rate, so no recording. An interval is sent in 1/1024 s and kept in ms,
-//! exactly (0.9765625 ms a digit). A heart rate of 0 is no measurement. Energy expended is no vital sign and left.
+//! exactly (0.9765625 ms a digit). A heart rate of 0 is no measurement: the next one comes in a second, and only where every
+//! one is wanted is it refused. Energy expended is no vital sign and left.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use kit_protocol::decimal::Decimal;
 use kit_protocol::gatt::heart_rate::{BodySensorLocation, HeartRateMeasurement, SensorContact, rr_milliseconds};
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
+use kit_protocol::plausibility;
 use kit_protocol::reading::{Context, Kind, Measured, Quantity, Value};
 
 use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Security, Start, bluetooth};
@@ -101,8 +103,13 @@ impl HeartRate {
         self.rr_intervals.extend(&measurement.rr_intervals);
         let over = self.rr_intervals.len().saturating_sub(RR_INTERVALS_MAX);
         self.rr_intervals.drain(..over);
-        let nothing = measurement.heart_rate.per_minute() == 0;
-        if nothing || self.next_reading.is_some_and(|next| now < next) {
+        if measurement.heart_rate.per_minute() == 0 {
+            if self.interval.is_zero() {
+                self.gatt.undecodable("heart rate measurement", "no heart rate in it: is the sensor on the skin?", octets);
+            }
+            return;
+        }
+        if self.next_reading.is_some_and(|next| now < next) {
             return;
         }
         // Where nothing more can be taken in, the value is not taken: the next one comes in a second.
@@ -116,6 +123,7 @@ impl HeartRate {
         let value = |code, decimal, unit| Value { code, quantity: Quantity::Number(decimal), unit };
         let rate = value(Mdc::HEART_RATE, Decimal::whole(m.heart_rate.per_minute().into()), "/min");
         let intervals = self.rr_intervals.iter().map(|interval| value(Mdc::RR_INTERVAL, rr_milliseconds(*interval), "ms"));
+        let doubtful = !self.rr_intervals.iter().all(|interval| plausibility::is_rr_interval(rr_milliseconds(*interval)));
         let location = self.location.and_then(BodySensorLocation::term);
         Measured {
             values: std::iter::once(rate).chain(intervals).collect(),
@@ -124,6 +132,7 @@ impl HeartRate {
                 .filter(|contact| *contact != SensorContact::DETECTED)
                 .and_then(SensorContact::term)
                 .into_iter()
+                .chain(doubtful.then_some(plausibility::RR_INTERVAL_IMPLAUSIBLE))
                 .collect(),
             context: location.map(|location| Context { what: "site", value: location }).into_iter().collect(),
             octets: octets.to_vec(),

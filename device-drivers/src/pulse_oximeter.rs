@@ -6,6 +6,8 @@
 //! numbers nor times: all stored records are asked for at each connection, and the store tells known ones by their origin.
 //! That needs a time stamp, so the memory of a device without one is left alone: its records would double.
 //! A spot check is a reading; of continuous values one every 10 s is (the usual averaging; fast and slow ones are left).
+//! What has no number in it, or says that no measurement is available, is none: a spot check is refused as an attempt; the
+//! next continuous value comes in a second, and only where every one is wanted is it refused.
 //! Records are deleted, where that is allowed, only when every one of a report is durable and the device still has as many.
 
 use std::time::Duration;
@@ -151,6 +153,16 @@ impl PulseOximeter {
             }
         };
         let memory = self.memory_of(&measurement, reporting);
+        let numbers = [measurement.spo2, measurement.pulse_rate];
+        if let Some(why) = nothing(numbers, measurement.measurement_status) {
+            // One of the past is nothing to keep, and nobody can repeat it now.
+            return if reporting && memory == Memory::Stored {
+                self.memory.came();
+                self.memory.gave_nothing(now, &mut self.gatt);
+            } else {
+                self.gatt.undecodable("PLX spot-check measurement", why, octets);
+            };
+        }
         match self.gatt.measured(spot_check(now, &measurement, memory)) {
             Ok(token) if reporting && memory == Memory::Stored => {
                 self.memory.came();
@@ -174,10 +186,14 @@ impl PulseOximeter {
             Ok(measurement) => measurement,
             Err(error) => return self.gatt.undecodable("PLX continuous measurement", error, octets),
         };
-        let unavailable = measurement.measurement_status.is_some_and(|s| s.contains(MeasurementStatus::UNAVAILABLE));
-        let normal = measurement.normal;
-        let nothing = [normal.spo2, normal.pulse_rate].iter().all(|number| !is_measured(*number));
-        if unavailable || nothing || self.next_reading.is_some_and(|next| now < next) {
+        let numbers = [measurement.normal.spo2, measurement.normal.pulse_rate];
+        if let Some(why) = nothing(numbers, measurement.measurement_status) {
+            if self.interval.is_zero() {
+                self.gatt.undecodable("PLX continuous measurement", why, octets);
+            }
+            return;
+        }
+        if self.next_reading.is_some_and(|next| now < next) {
             return;
         }
         // Where nothing more can be taken in, the value is not taken: the next one comes in a second.
@@ -213,6 +229,15 @@ fn continuous(now: Moment, m: &PlxContinuousMeasurement, octets: &[u8]) -> Measu
 
 fn measured(now: Moment) -> Measured {
     Measured::new(Kind::PulseOximetry, now)
+}
+
+/// Why a measurement is none, in words for a technician.
+fn nothing(numbers: [Number; 2], status: Option<MeasurementStatus>) -> Option<&'static str> {
+    if status.is_some_and(|status| status.contains(MeasurementStatus::UNAVAILABLE)) {
+        return Some("the device says that no measurement is available: is the finger in the sensor, and still?");
+    }
+    let none = numbers.into_iter().all(|number| !is_measured(number));
+    none.then_some("neither SpO2 nor pulse in it: is the finger in the sensor, and still?")
 }
 
 fn is_measured(number: Number) -> bool {

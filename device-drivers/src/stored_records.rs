@@ -63,6 +63,10 @@ pub(crate) struct StoredRecords {
     may_delete: bool,
     stage: Stage,
     report: Report,
+    /// The memory was read to its end: what comes by itself has the next number.
+    whole: bool,
+    /// The highest number in it before anything was asked for.
+    highest: Option<u64>,
 }
 
 /// What came of the last report.
@@ -76,11 +80,26 @@ struct Report {
     awaited: BTreeSet<Token>,
     /// A record was undecodable or refused, or is missing: nothing may be deleted.
     spoilt: bool,
+    /// The number of the last record that came.
+    number: Option<u64>,
+    /// Numbers only grew so far, and none is missing.
+    ordered: bool,
+    /// None is missing.
+    complete: bool,
 }
 
 impl Report {
     fn of(selection: Selection) -> Self {
-        Self { selection, records: 0, held: 0, awaited: BTreeSet::new(), spoilt: false }
+        Self {
+            selection,
+            records: 0,
+            held: 0,
+            awaited: BTreeSet::new(),
+            spoilt: false,
+            number: None,
+            ordered: true,
+            complete: true,
+        }
     }
 }
 
@@ -95,7 +114,7 @@ pub(crate) struct Reported {
 
 impl StoredRecords {
     pub(crate) fn new(control_point: Endpoint, may_delete: bool) -> Self {
-        Self { control_point, may_delete, stage: Stage::Idle, report: Report::of(Selection::Null) }
+        Self { control_point, may_delete, stage: Stage::Idle, report: Report::of(Selection::Null), whole: false, highest: None }
     }
 
     /// Asks for records. Where the operation is not one of reporting, nothing is deleted afterwards.
@@ -152,6 +171,38 @@ impl StoredRecords {
     /// A record of the report is undecodable, or is missing.
     pub(crate) fn spoil(&mut self) {
         self.report.spoilt = true;
+    }
+
+    /// A record of the report was lost on its way: it is asked for again in the next conversation.
+    pub(crate) fn missed(&mut self) {
+        (self.report.ordered, self.report.complete) = (false, false);
+        self.spoil();
+    }
+
+    /// Takes in a record's number and tells whether every one below it came before it. Where a device sends the newest first,
+    /// none does: the rest would not be asked for again after a link that was lost.
+    pub(crate) fn in_order(&mut self, number: u64) -> bool {
+        if !self.reporting() {
+            return self.whole;
+        }
+        if self.highest.is_some_and(|highest| number > highest) {
+            // Measured just now, before what is older came.
+            return false;
+        }
+        let before = self.report.number.replace(number);
+        self.report.ordered &= before.is_none_or(|before| number > before);
+        // The first one may be the newest, unless it is the one that was asked for.
+        self.report.ordered && (before.is_some() || self.report.selection.begins_with(number))
+    }
+
+    /// The memory's highest number was told.
+    pub(crate) fn highest(&mut self, number: u64) {
+        self.highest = Some(number);
+    }
+
+    /// There is nothing in the memory that is not known.
+    pub(crate) fn nothing_newer(&mut self) {
+        self.whole = true;
     }
 
     /// Measurements come faster than they can be stored. They stay on the device: nothing was answered for them.
@@ -232,7 +283,7 @@ impl StoredRecords {
             (Stage::Asked { request, .. }, Response::CombinedReport(count)) if request.op_code == OpCode::COMBINED_REPORT => {
                 // The last one, asked for to know its number, is none that is handed over.
                 if self.report.selection != Selection::Last && count.number() != self.report.records {
-                    self.report.spoilt = true;
+                    self.missed();
                     let reason = format!("{} records came of {}", self.report.records, count.number());
                     gatt.undecodable("record access control point", reason, octets);
                 }
@@ -269,6 +320,8 @@ impl StoredRecords {
         if !is_report(request.op_code) {
             return None;
         }
+        let all = code == ResponseCode::SUCCESS && request.selection != Selection::Last;
+        self.whole |= code == ResponseCode::NO_RECORDS_FOUND || (all && self.report.complete);
         if code == ResponseCode::SUCCESS && self.may_delete && request.selection != Selection::Last {
             self.stage = Stage::Settling;
             self.settle(now, gatt);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
+use kit_protocol::plausibility;
 use kit_protocol::reading::{Channel, Kind, Measured, Quantity, Rate, RecordingHead, Special, Status, Value};
 
 use crate::driver::{By, Command, DriverError, Endpoint, Event, Output, PortSettings, Session, Start, Token, WRITE_OCTETS_MAX};
@@ -245,7 +246,10 @@ impl Oximetry {
         ];
         values.extend(self.perfusion_index.map(|index| value(Mdc::PERFUSION_INDEX, index, "%")));
         values.extend(self.rr.map(|rr| value(RR_INTERVAL, Some(Decimal::whole(rr.into())), "ms")));
-        Measured { values, status: self.status.clone(), octets, ..Measured::new(Kind::PulseOximetry, now) }
+        let mut status = self.status.clone();
+        let doubtful = self.rr.is_some_and(|rr| !plausibility::is_rr_interval(Decimal::whole(rr.into())));
+        status.extend(doubtful.then_some(plausibility::RR_INTERVAL_IMPLAUSIBLE));
+        Measured { values, status, octets, ..Measured::new(Kind::PulseOximetry, now) }
     }
 }
 

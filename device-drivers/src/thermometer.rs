@@ -10,7 +10,7 @@ use kit_protocol::gatt::temperature::{TemperatureMeasurement, TemperatureType};
 use kit_protocol::mder::Number;
 use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Context, Kind, Measured, Value};
+use kit_protocol::reading::{Context, Kind, Measured, Special, Value};
 
 use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Security, Start, bluetooth};
 use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
@@ -103,7 +103,7 @@ impl Thermometer {
             Ok(measurement) => measurement,
             Err(error) => return self.gatt.undecodable(WHAT, error, octets),
         };
-        if measurement.temperature == NOT_A_NUMBER {
+        if !is_measured(measurement.temperature) {
             return self.gatt.undecodable(WHAT, "no temperature in it: the measurement failed", octets);
         }
         let measured = measured(now, &measurement, self.site, octets);
@@ -120,7 +120,10 @@ impl Thermometer {
     }
 }
 
-const NOT_A_NUMBER: Number = Number::Special(kit_protocol::reading::Special::NotANumber);
+/// A temperature, or one that is above or below what the device can tell.
+fn is_measured(temperature: Number) -> bool {
+    matches!(temperature, Number::Finite(_) | Number::Special(Special::PositiveInfinity | Special::NegativeInfinity))
+}
 
 fn measured(now: Moment, m: &TemperatureMeasurement, site: Option<TemperatureType>, octets: &[u8]) -> Measured {
     let site = m.temperature_type.or(site);

@@ -100,6 +100,20 @@ const CONVERSIONS: &[Conversion] = &[
     conversion("cL/s", "L/s", n(1), n(100), 0),
 ];
 
+/// Shortest and longest time between two beats, ms: a heart cannot beat sooner, nobody outlives a longer pause.
+const RR_INTERVALS: [Decimal; 2] = [n(150), n(30_000)];
+
+/// Said of a reading with an RR interval outside of that: the sensor missed beats or made some up. Heart rate and the other
+/// intervals stand, and the interval is kept as it was sent.
+pub const RR_INTERVAL_IMPLAUSIBLE: Status = "rr-interval-implausible";
+
+/// Whether a heart may have had this interval between two beats, ms.
+#[must_use]
+pub fn is_rr_interval(milliseconds: Decimal) -> bool {
+    let [shortest, longest] = RR_INTERVALS;
+    !milliseconds.compare(shortest).is_lt() && !milliseconds.compare(longest).is_gt()
+}
+
 /// Who states the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatedBy {
@@ -311,6 +325,15 @@ mod tests {
         let mut nothing = [value("spo2", "0", "%"), value("pulse-rate", "0", "/min")];
         assert_eq!(accept(&mut nothing, &[], StatedBy::Device), Ok(()));
         assert!(nothing.iter().all(|value| value.quantity == absent));
+    }
+
+    #[test]
+    fn an_interval_between_beats_has_its_bounds() {
+        for (text, plausible) in
+            [("0.9765625", false), ("149.9", false), ("150", true), ("30000.0", true), ("63999.0234375", false)]
+        {
+            assert_eq!(is_rr_interval(text.parse().unwrap()), plausible, "{text}");
+        }
     }
 
     #[test]

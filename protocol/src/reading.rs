@@ -142,6 +142,9 @@ pub struct Measured {
     pub device_time: Option<DateTime>,
     /// The device's own record number.
     pub record: Option<u64>,
+    /// Whether every record with a lower number was handed over before it: once it is durable, none up to it need be asked for
+    /// again.
+    pub in_order: bool,
     /// The device's user slot.
     pub user_slot: Option<u8>,
     /// Status in the standard's terms.
@@ -175,6 +178,7 @@ impl Measured {
             values: Vec::new(),
             device_time: None,
             record: None,
+            in_order: true,
             user_slot: None,
             status: Vec::new(),
             context: Vec::new(),

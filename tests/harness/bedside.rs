@@ -17,7 +17,7 @@ use firmware_sim::faults::Scenario;
 use firmware_sim::link::gatt::{Characteristic, Outgoing, Peripheral, Service, bluetooth};
 use firmware_sim::truth::Truth;
 use kit_agent::acquisition::belonging::{Judge, Slots};
-use kit_agent::acquisition::marks::Marks;
+use kit_agent::acquisition::marks::{Marks, last_record_key};
 use kit_agent::acquisition::recorder::{Answer, Conversation, Recorder};
 use kit_agent::acquisition::surroundings::World;
 use kit_agent::clock::Clock;
@@ -383,6 +383,7 @@ impl<'a> Bedside<'a> {
 
     fn settle(&mut self) {
         let Some(talk) = &mut self.talk else { return };
+        let last_record = last_record_key(self.driver.name);
         loop {
             talk.commands.extend(std::iter::from_fn(|| talk.session.poll_command()));
             while let Some(output) = talk.session.poll_output() {
@@ -392,9 +393,9 @@ impl<'a> Bedside<'a> {
             while let Some(filing) = talk.recorder.poll_filing() {
                 answers.extend(filing.answers);
                 let known = filing.draft.origin.is_some_and(|origin| !self.origins.insert(origin.0));
-                if let wire::record::Content::Reading(reading) = &filing.draft.content {
-                    self.last_record = self.last_record.max(reading.record);
-                }
+                let marked = filing.draft.marks.iter().find(|mark| mark.key == last_record);
+                let number = marked.and_then(|mark| mark.value.as_slice().try_into().ok()).map(u64::from_be_bytes);
+                self.last_record = number.or(self.last_record);
                 self.drafts.extend((!known).then_some(filing.draft));
             }
             answers.extend(std::iter::from_fn(|| talk.recorder.poll_answer()));

@@ -391,7 +391,10 @@ impl<S: Surroundings> Recorder<S> {
 
     fn file_measured(&mut self, token: Token, mut measured: Measured, origin: Option<Origin>) {
         if let Err(reason) = take_or_refuse(&mut measured) {
-            return self.refuse(measured.received, reason, &measured.octets, vec![Answer::Refused(token)]);
+            let mark = self.mark_of_record(&measured);
+            self.refuse(measured.received, reason, &measured.octets, vec![Answer::Refused(token)]);
+            // What was refused is not asked for again either.
+            return self.filings.back_mut().into_iter().for_each(|filing| filing.draft.marks.extend(mark.clone()));
         }
         let mut reading = record::reading(&measured, self.conversation.source);
         if let Some(id) = measured.recording.and_then(|number| self.known_recording(number)) {
@@ -412,11 +415,18 @@ impl<S: Surroundings> Recorder<S> {
             let digest = self.surroundings.digest(&measured.octets);
             Some(self.surroundings.origin(&names::reception(identity, &draft.clock, measured.received, &digest)))
         });
-        if let Some(number) = measured.record.filter(|number| self.last_record.is_none_or(|last| *number > last)) {
-            self.last_record = Some(number);
-            draft.marks.push(Mark { key: last_record_key(identity), value: number.to_be_bytes().to_vec() });
-        }
+        draft.marks.extend(self.mark_of_record(&measured));
         self.filings.push_back(Filing { draft, answers: vec![Answer::Stored(token)] });
+    }
+
+    /// What says, once it is durable, that no record up to this one need be asked for again.
+    fn mark_of_record(&mut self, measured: &Measured) -> Option<Mark> {
+        // One that waits to be judged may have a lower number, and is not on the disk.
+        let in_order = measured.in_order && self.held.is_empty();
+        let newer = |number: &u64| in_order && self.last_record.is_none_or(|last| *number > last);
+        let number = measured.record.filter(newer)?;
+        self.last_record = Some(number);
+        Some(Mark { key: last_record_key(&self.conversation.device.identity), value: number.to_be_bytes().to_vec() })
     }
 
     /// A measurement that is not taken: durable all the same, so that the centre sees an attempt.

@@ -490,6 +490,20 @@ fn i6_the_implausible_and_the_absent_are_refusals_and_the_rest_of_a_reading_stan
     assert_eq!(filed.iter().map(reason).collect::<Vec<_>>(), ["implausible", "absent", "reading of 2"]);
     assert_eq!(filed[0].answers, [Answer::Refused(Token(0))]);
     assert_eq!(filed[2].answers, [Answer::Stored(Token(2))]);
+    let marks: Vec<_> = filed.iter().flat_map(|filing| &filing.draft.marks).map(|mark| mark.value.clone()).collect();
+    assert_eq!(marks, [0_u64, 1, 2].map(|number| number.to_be_bytes().to_vec()), "what is refused is not asked for again");
+}
+
+#[test]
+fn i2_a_record_that_came_before_ones_with_lower_numbers_does_not_keep_them_from_being_asked_for() {
+    let mut recorder = recorder(BTreeMap::new());
+    for (number, in_order) in [(9, false), (8, false), (3, true), (12, false), (4, true)] {
+        let measured = Measured { in_order, ..measured(Some(number)) };
+        recorder.take(at(4), Ok((Token(1), Output::Measured(measured))));
+    }
+    let filed = filings(&mut recorder);
+    let marks: Vec<_> = filed.iter().flat_map(|filing| &filing.draft.marks).map(|mark| mark.value.clone()).collect();
+    assert_eq!((filed.len(), marks), (5, [3_u64, 4].map(|number| number.to_be_bytes().to_vec()).to_vec()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `status`, `queue`, `devices`, `drivers`, `readings`.
 
-use device_drivers::driver::{Allowed, Effect, Link, Quirk, Security};
+use device_drivers::driver::{Allowed, Effect, Endpoint, Link, Quirk, Security};
 use device_drivers::registry::DRIVERS;
 use kit_protocol::nomenclature::Mdc;
 use serde::Serialize;
@@ -135,8 +135,17 @@ struct DriverLine {
 #[derive(Debug, Serialize)]
 #[serde(tag = "link", rename_all = "kebab-case")]
 enum LinkLine {
-    Ble { advertises: Vec<String>, names: &'static [&'static str], characteristics: Vec<String> },
-    Serial { baud: u32, parity: &'static str },
+    Ble {
+        advertises: Vec<String>,
+        names: &'static [&'static str],
+        services: Vec<String>,
+        characteristics: Vec<String>,
+        service_data: Vec<String>,
+    },
+    Serial {
+        baud: u32,
+        parity: &'static str,
+    },
     File,
 }
 
@@ -153,6 +162,12 @@ struct ParameterLine {
 struct AllowedLine {
     command: &'static str,
     effect: &'static str,
+    /// `None` on a wire.
+    characteristic: Option<String>,
+    /// Hexadecimal; empty where what is written stands nowhere else.
+    octets: String,
+    /// Where in what is written they stand.
+    at: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -171,11 +186,24 @@ fn link(link: &Link) -> LinkLine {
         Link::Ble { advertises, names, listens } => LinkLine::Ble {
             advertises: advertises.iter().map(ToString::to_string).collect(),
             names,
-            characteristics: listens.iter().map(|endpoint| endpoint.characteristic.to_string()).collect(),
+            services: services(listens.iter().filter(|endpoint| !is_advertised(endpoint))),
+            characteristics: listens.iter().filter(|e| !is_advertised(e)).map(|e| e.characteristic.to_string()).collect(),
+            service_data: services(listens.iter().filter(|endpoint| is_advertised(endpoint))),
         },
         Link::Serial(port) => LinkLine::Serial { baud: port.baud, parity: if port.even_parity { "even" } else { "none" } },
         Link::File => LinkLine::File,
     }
+}
+
+fn is_advertised(endpoint: &Endpoint) -> bool {
+    endpoint.characteristic.is_nil()
+}
+
+/// Each once.
+fn services<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<String> {
+    let mut services: Vec<String> = endpoints.map(|endpoint| endpoint.service.to_string()).collect();
+    services.dedup();
+    services
 }
 
 fn parameter(code: &Mdc) -> ParameterLine {
@@ -196,7 +224,8 @@ fn allowed(row: &Allowed) -> AllowedLine {
         Effect::SetClock => "set-clock",
         Effect::Delete => "delete",
     };
-    AllowedLine { command: row.name, effect }
+    let characteristic = (row.to != Endpoint::SERIAL).then(|| row.to.characteristic.to_string());
+    AllowedLine { command: row.name, effect, characteristic, octets: kit_protocol::json::hex(row.octets), at: row.at }
 }
 
 fn quirk(quirk: &Quirk) -> QuirkLine {

@@ -276,6 +276,50 @@ fn a_link_lost_in_the_middle_of_a_report_goes_on_from_the_last_durable_record() 
     assert_eq!(numbers(&play_with(after(2), script)), [3, 4, 5]);
 }
 
+/// Numbers of records up to which nothing need be asked for again.
+fn settled(given: &[Played]) -> Vec<u64> {
+    measured(given).into_iter().filter(|measured| measured.in_order).filter_map(|measured| measured.record).collect()
+}
+
+#[test]
+fn i2_after_a_link_lost_in_a_memory_sent_newest_first_the_older_records_are_asked_for_again() {
+    let report = |selection: Selection, sent: &[u16], after: Option<u64>| {
+        let mut script = probed(9);
+        script.push(asks(OpCode::REPORT, selection));
+        script.extend(sent.iter().map(|number| record(*number)));
+        script.push(Step::Down(DownReason::Lost));
+        let given = play_with(Start { last_record: after, ..Start::default() }, script);
+        (numbers(&given).len(), settled(&given))
+    };
+    assert_eq!(report(Selection::All, &[9, 8, 7], None), (3, Vec::new()));
+    assert_eq!(report(from(6), &[9, 8, 7, 6], Some(5)), (4, Vec::new()));
+    assert_eq!(report(Selection::All, &[1, 2, 3], None), (3, vec![2, 3]), "the second shows that they grow");
+    assert_eq!(report(from(6), &[6, 7, 9], Some(5)), (3, vec![6, 7, 9]), "the first is the one that was asked for");
+    assert_eq!(report(from(6), &[7, 8, 6, 9], Some(5)), (4, vec![8]), "8 came after 7, and nothing after 6");
+}
+
+#[test]
+fn i2_a_new_measurement_does_not_hide_a_memory_that_was_not_read() {
+    let mut in_the_middle = probed(9);
+    in_the_middle.extend([asks(OpCode::REPORT, from(6)), record(6), record(10), record(7), Step::Down(DownReason::Lost)]);
+    assert_eq!(settled(&play_with(after(5), in_the_middle)), [6, 7], "8 and 9 are still to come");
+
+    let mut read = probed(9);
+    read.extend([asks(OpCode::REPORT, from(9)), record(9), answers(OpCode::REPORT, ResponseCode::SUCCESS), record(10)]);
+    assert_eq!(settled(&play_with(after(8), read)), [9, 10]);
+    let mut known = probed(9);
+    known.push(record(10));
+    assert_eq!(settled(&play_with(after(9), known)), [10]);
+}
+
+#[test]
+fn i2_a_measurement_that_waits_for_its_context_is_not_passed_by_a_number_that_settles_it() {
+    let mut script = probed(3);
+    script.extend([asks(OpCode::REPORT, from(1)), notifies(&measurement(1, true)), record(2), Step::Down(DownReason::Lost)]);
+    let given = play_with(after(0), script);
+    assert_eq!((numbers(&given), settled(&given)), (vec![2, 1], vec![1]));
+}
+
 #[test]
 fn a_context_belongs_to_its_number_whichever_comes_first() {
     let mut script = probed(3);
@@ -456,7 +500,7 @@ fn a_busy_meter_is_asked_again_and_then_left_alone() {
     }
     script.extend([Step::Quiet, record(9)]);
     let given = play_with(Start::default(), script);
-    assert_eq!((numbers(&given), highest(&given)), (vec![9], vec![]));
+    assert_eq!((numbers(&given), highest(&given), settled(&given)), (vec![9], vec![], vec![]), "1 to 8 are still to come");
 }
 
 #[test]

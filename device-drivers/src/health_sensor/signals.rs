@@ -135,6 +135,11 @@ impl Signals {
         self.end();
     }
 
+    /// Whether a stored recording waits to be handed over.
+    pub(super) fn hold_a_record(&self) -> bool {
+        self.queue.iter().any(|queued| matches!(queued, Queued::Measured(_)))
+    }
+
     /// Hands over what there is room for; gives each stored recording that is wholly handed over.
     pub(super) fn pump(&mut self, outputs: &mut Outputs) -> Vec<HandedOver> {
         let mut handed_over = Vec::new();

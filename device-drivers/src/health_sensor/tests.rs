@@ -249,6 +249,7 @@ fn absent_numbers_tests_and_old_timelines_are_said() {
         ..observation(150_456, None, numeric(544, 98, 0))
     };
     let given = play(&[observation(150_456, None, none).encode().unwrap(), test.encode().unwrap()]);
+    assert_eq!(errors(&given), ["undecodable live health observation: no value in it: the measurement failed"]);
     let [reading] = measured(&given)[..] else { panic!("{given:?}") };
     assert_eq!(reading.status, ["invalid", "test-data", "time-not-on-current-timeline"]);
     assert!(kit_protocol::plausibility::NOT_THE_PATIENT.contains(&reading.status[1]));
@@ -355,6 +356,45 @@ fn i4_a_memory_that_was_cleared_and_began_again_is_read_whole() {
     script.extend([combined(1), asks(OpCode::COMBINED_REPORT, Selection::All)]);
     let given = play_with(Start { last_record: Some(50), ..Start::default() }, script);
     assert!(given.iter().any(|(_, output)| matches!(output, Ok((_, Output::Memory { highest: Some(2) })))));
+}
+
+/// Numbers of records up to which nothing need be asked for again.
+fn settled(given: &[Played]) -> Vec<u64> {
+    measured(given).into_iter().filter(|measured| measured.in_order).filter_map(|measured| measured.record).collect()
+}
+
+fn reporting(highest: u32, from: u32) -> Vec<Step> {
+    let mut script = setup();
+    script.extend(stored(highest, &hex(H01)));
+    let selection = Selection::GreaterThanOrEqual(Bound::RecordNumber(from));
+    script.extend([combined(1), asks(OpCode::COMBINED_REPORT, selection)]);
+    script
+}
+
+#[test]
+fn i2_after_a_link_lost_in_a_memory_sent_newest_first_the_older_records_are_asked_for_again() {
+    for (sent, expected) in [(&[53, 52, 51][..], &[][..]), (&[51, 52], &[51, 52]), (&[52, 53], &[53])] {
+        let mut script = reporting(53, 51);
+        script.extend(sent.iter().flat_map(|number| stored(*number, &hex(H01))));
+        script.push(Step::Down(DownReason::Lost));
+        let given = play_with(Start { last_record: Some(50), ..Start::default() }, script);
+        assert_eq!(settled(&given), expected, "{sent:?}");
+    }
+}
+
+#[test]
+fn i2_a_record_whose_segment_was_lost_is_asked_for_again_though_others_followed() {
+    let mut script = reporting(53, 51);
+    script.extend(stored(51, &hex(H01)));
+    let mut lost = stored(52, &hex(H01));
+    lost.truncate(1);
+    script.extend(lost);
+    script.extend(stored(53, &hex(H01)));
+    script.push(combined(3));
+    script.push(Step::Down(DownReason::Lost));
+    let given = play_with(Start { last_record: Some(50), ..Start::default() }, script);
+    assert_eq!(settled(&given), [51]);
+    assert!(!errors(&given).is_empty());
 }
 
 #[test]

@@ -340,11 +340,40 @@ fn a_clock_that_was_never_set_is_kept_raw_with_its_status() {
 }
 
 #[test]
-fn a_spot_check_without_numbers_is_an_attempt_and_kept() {
+fn a_spot_check_without_numbers_or_marked_unavailable_is_an_attempt_and_refused_with_what_to_do() {
     let mut script = setup(PLAIN);
-    script.push(indicates(SPOT_CHECK, hex("00ff07ff07")));
+    script.extend(["00ff07ff07", "0000080008", "0000000000", "025f005a0000e0"].map(|octets| indicates(SPOT_CHECK, hex(octets))));
+    script.push(indicates(SPOT_CHECK, hex("005f00ff07")));
     let given = play(script);
-    assert!(measured(&given)[0].values.iter().all(|value| value.quantity == Quantity::Special(Special::NotANumber)));
+    let without = "undecodable PLX spot-check measurement: neither SpO2 nor pulse in it: is the finger in the sensor, and still?";
+    let errors = errors(&given);
+    assert_eq!(errors[..3], [without; 3]);
+    assert!(errors.len() == 4 && errors[3].contains("no measurement is available"), "{errors:?}");
+    let [half] = measured(&given)[..] else { panic!("{given:?}") };
+    assert_eq!(half.values[1].quantity, Quantity::Special(Special::NotANumber), "SpO2 stands without a pulse");
+}
+
+#[test]
+fn a_stored_attempt_is_neither_told_again_and_again_nor_kept_from_being_deleted() {
+    let mut script = setup(WITH_MEMORY);
+    let failed = PlxSpotCheckMeasurement {
+        spo2: Number::Special(Special::NotANumber),
+        pulse_rate: Number::Special(Special::NotANumber),
+        ..PlxSpotCheckMeasurement::decode(&record(1, true)).unwrap()
+    };
+    script.extend([
+        asks(&Request::REPORT_ALL),
+        indicates(SPOT_CHECK, failed.encode().unwrap()),
+        indicates(SPOT_CHECK, record(2, true)),
+        answers(OpCode::REPORT, ResponseCode::SUCCESS),
+        asks(&Request::REPORT_NUMBER_OF_ALL),
+        indicates(CONTROL_POINT, Response::NumberOfStoredRecords(Count::U16(2)).encode()),
+        asks(&Request::DELETE_ALL),
+        answers(OpCode::DELETE, ResponseCode::SUCCESS),
+        Step::Quiet,
+    ]);
+    let given = play_with(deleting(), script);
+    assert_eq!((measured(&given).len(), errors(&given)), (1, Vec::new()));
 }
 
 #[test]

@@ -60,6 +60,8 @@ fn a_temperature_that_is_out_of_the_devices_range_is_an_infinity_and_none_is_ref
     script.extend([
         Step::Sends(MEASUREMENT, By::Indication, hex("02feff7f00dc070c050b321b")),
         Step::Sends(MEASUREMENT, By::Indication, hex("02ffff7f00dc070c050b321b")),
+        Step::Sends(MEASUREMENT, By::Indication, hex("0200008000dc070c050b321b")),
+        Step::Sends(MEASUREMENT, By::Indication, hex("0201008000dc070c050b321b")),
     ]);
     assert_eq!(play(script).len(), 1);
 }

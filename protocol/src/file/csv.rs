@@ -25,7 +25,14 @@ const HEADER: &str = "expected a header row with lead names, such as I,II,V1,V2,
 const INDEX: &str = "expected an index above that of the line before";
 const CELL: &str = "expected whole numbers (digits of the device, not millivolts), or nothing where a sample is missing";
 const COLUMNS: &str = "expected as many columns as the header row has";
+const HOLE: &str = "the index leaves out more samples than such a file may miss; cut the recording at its holes";
 const TOO_LONG: &str = "the recording is longer than one file may be; cut it into hours";
+
+/// Samples that an index may leave out, however short the file is.
+const MISSING_MAX: usize = 1_000_000;
+/// A sample is at least this long: a digit and what ends its cell. An index may leave out nine times as many as there can be.
+const SAMPLE_OCTETS_MIN: usize = 2;
+const MISSING_TIMES_MAX: usize = 9;
 
 /// Decodes a CSV whose rate and scale are known from elsewhere.
 ///
@@ -45,6 +52,8 @@ pub fn decode(text: &str, rate: Rate, scale: Decimal, unit: &'static str) -> Res
     let channels: Option<Vec<Channel>> = names.iter().skip(usize::from(indexed)).map(channel).collect();
     let channels = channels.filter(|channels| (1..=CHANNELS_MAX).contains(&channels.len())).ok_or(error(1, HEADER))?;
     let width = channels.len();
+    let missing_max = text.len() / SAMPLE_OCTETS_MIN * MISSING_TIMES_MAX + MISSING_MAX;
+    let mut missing = 0;
     let mut samples: Vec<Option<i32>> = Vec::new();
     for (line, row) in lines {
         let mut cells = row.split(',').map(str::trim);
@@ -55,6 +64,10 @@ pub fn decode(text: &str, rate: Rate, scale: Decimal, unit: &'static str) -> Res
             }
             if index > SAMPLES_MAX / width {
                 return Err(error(line, TOO_LONG));
+            }
+            missing += index * width - samples.len();
+            if missing > missing_max {
+                return Err(error(line, HOLE));
             }
             samples.resize(index * width, None);
         }
@@ -125,6 +138,8 @@ mod tests {
             ("index,I\n1,2\n1,3\n", 3, INDEX),
             ("index,I\nx,2\n", 2, INDEX),
             ("index,I\n99999999999,2\n", 2, TOO_LONG),
+            ("index,I\n0,1\n29000000,2\n", 3, HOLE),
+            ("index,I\n600000,1\n1200000,2\n", 3, HOLE),
         ] {
             assert_eq!(read(text), Err(CsvError { line, expected }), "{text}");
         }

@@ -159,7 +159,9 @@ impl GlucoseMeasurementContext {
     /// Units: kg of carbohydrate, s and % of exercise, kg or L of medication, % of HbA1c.
     /// Errors: [`DecodeError::Truncated`], naming the missing field; [`DecodeError::Trailing`], unless an extended flag is
     /// set, which may announce fields newer than this.
-    /// Source: Bluetooth SIG, Glucose Service 1.0.1, §3.2.
+    /// Source: Bluetooth SIG, Glucose Service 1.0.1, §3.2. That the tester is the low nibble, and health the high one: Nordic
+    /// Android-BLE-Common-Library@c078e25 (`GlucoseMeasurementContextResponse`) and Cypress' CySmart; Wireshark shows them the
+    /// other way round.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(value);
         let flags = r.u8("flags")?;

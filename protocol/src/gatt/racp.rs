@@ -155,6 +155,16 @@ impl Selection {
         }
     }
 
+    /// Whether it selects nothing below this number, and this number.
+    #[must_use]
+    pub fn begins_with(&self, number: u64) -> bool {
+        match self {
+            Self::GreaterThanOrEqual(Bound::SequenceNumber(first)) => u64::from(*first) == number,
+            Self::GreaterThanOrEqual(Bound::RecordNumber(first)) => u64::from(*first) == number,
+            _ => false,
+        }
+    }
+
     /// The operator's term in kebab-case; `None` for one newer than we are.
     #[must_use]
     pub const fn term(&self) -> Option<&'static str> {
