@@ -10,7 +10,7 @@ use std::time::Duration;
 use kit_protocol::moment::Moment;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::air::Air;
@@ -21,7 +21,7 @@ use crate::transport::{Address, Identity, Link, LinkEnd, Occurrence, Outlet, Ove
 /// The most advertisements that wait for those who listen; beyond it the oldest go, and each is repeated anyhow.
 pub(super) const ADVERTS_MAX: usize = 64;
 /// A device that has been silent for so long has gone. Scanning stops for up to 12 s while another device is connected.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+pub const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// Services of one device whose data is kept for comparison, at most.
 const SERVICES_MAX: usize = 8;
 /// An advertisement is not written to, and carries 31 octets at most. Source: Bluetooth Core 5.4, Vol 6 Part B §2.3.1.3.
@@ -90,7 +90,7 @@ impl Listener {
         let mut said = BTreeMap::new();
         let up = outlet.put_at(first.at, Occurrence::Up { mtu: MTU, security: Security::None, has });
         let mut filed = up.and(self.file(first, &mut said, outlet));
-        let mut silent_at = Instant::now() + SILENCE_MAX;
+        let mut silence = std::pin::pin!(sleep(SILENCE_MAX));
         loop {
             if filed.is_err() {
                 tracing::warn!(address = %first.address, "the session is too slow; it is not listened to any more");
@@ -103,14 +103,14 @@ impl Listener {
                     false => return DownReason::Closed,
                 },
                 advert = self.next() => {
-                    silent_at = Instant::now() + SILENCE_MAX;
+                    silence.set(sleep(SILENCE_MAX));
                     self.file(&advert, &mut said, outlet)
                 }
                 command = commands.recv() => match command {
                     Some(Command::Close) | None => return DownReason::Closed,
                     Some(command) => outlet.put(impossible(&command)),
                 },
-                () = sleep_until(silent_at) => return DownReason::Lost,
+                () = &mut silence => return DownReason::Lost,
             };
         }
     }
@@ -174,7 +174,7 @@ mod tests {
         let LinkEnd { commands, mut outlet } = end;
         let play = async {
             for (after, advert) in adverts {
-                tokio::time::sleep(Duration::from_secs(after)).await;
+                sleep(Duration::from_secs(after)).await;
                 assert!(air.send(advert).is_ok(), "it listens");
             }
             for order in orders {

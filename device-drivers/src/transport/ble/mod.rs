@@ -36,6 +36,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::air::Air;
+pub use self::broadcast::SILENCE_MAX;
 use super::{Address, Clock, Link};
 
 /// A Central without open links is worn out after so many connections; one with open links after twice as many.
