@@ -176,7 +176,7 @@ pub(super) fn made_within(span: &StoredMissed, truth: &Truth) -> Option<u64> {
     let covered = |(index, at): (usize, &u64)| covers(span, &name, *at, stream.counters.get(index).copied()).then_some(*at);
     let mut covered = stream.boottimes_ns.iter().enumerate().filter_map(covered);
     let first = covered.next()?;
-    Some(covered.last().unwrap_or(first).saturating_sub(first))
+    Some(covered.next_back().unwrap_or(first).saturating_sub(first))
 }
 
 /// Whether a declared span is about this sample: by the device's counter where both name it, else by time.
