@@ -375,7 +375,7 @@ impl Judge {
             (Some(window), Memory::Stored) => {
                 let opened = i128::from(window.opened.as_nanos());
                 let since = Span { from: opened, to: opened };
-                let by_time = evidence.device_s.and_then(|device_s| self.by_time_since(device_s, evidence, &Some(since)));
+                let by_time = evidence.device_s.and_then(|device_s| self.by_time_since(device_s, evidence, &Some(since), None));
                 by_time.unwrap_or(Whose::Unknown)
             }
         };
@@ -440,13 +440,19 @@ impl Judge {
 
     /// By every clock that may have stamped it; `None` where they do not agree, or there is none.
     fn by_time(&self, device_s: i64, evidence: &Evidence<'_>) -> Option<Whose> {
-        self.by_time_since(device_s, evidence, &self.active_from(evidence.now.clock))
+        let assumed = if self.sightings.is_empty() { self.right(evidence).map(|right| self.assumed(right)) } else { None };
+        self.by_time_since(device_s, evidence, &self.active_from(evidence.now.clock), assumed)
     }
 
-    /// The same, since another time than the activation.
-    fn by_time_since(&self, device_s: i64, evidence: &Evidence<'_>, active: &Option<Span>) -> Option<Whose> {
+    /// The same, since another time than the activation, and by a clock that is assumed besides those that are known.
+    fn by_time_since(
+        &self,
+        device_s: i64,
+        evidence: &Evidence<'_>,
+        active: &Option<Span>,
+        assumed: Option<Sighting>,
+    ) -> Option<Whose> {
         let latest = i128::from(evidence.received.as_nanos()) + nanoseconds(FUTURE_MAX);
-        let assumed = if self.sightings.is_empty() { self.right(evidence).map(|right| self.assumed(right)) } else { None };
         let mut verdict = None;
         for sighting in self.sightings.iter().copied().chain(assumed).chain(self.earlier(evidence)) {
             let span = sighting.moved(device_s);
