@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_scale_says_what_it_weighs_and_is_dark_in_between() {
-        let said = advertised::<Weight>("", 60);
+        let said = advertised::<Weight>("", 50);
         let results: Vec<_> = said.iter().flatten().map(|octets| MiScaleData::decode_weight(octets).unwrap()).collect();
         assert_eq!(results.iter().filter(|data| data.is_result()).count(), 2);
         assert!(results.iter().any(|data| data.removed) && results.iter().filter(|data| !data.stabilised).count() > 10);
