@@ -102,6 +102,17 @@ pub struct Device {
     pub delete_records: bool,
     /// Its clock is set, where the gateway's is trusted.
     pub set_clock: bool,
+    /// It is never connected to: what it advertises is taken.
+    pub broadcast: Option<Broadcast>,
+}
+
+/// When what a device advertises counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broadcast {
+    /// In a measurement window, which `kit-agent measure` opens.
+    InWindow,
+    /// As it comes: nobody but the patient stands on it.
+    AsItComes,
 }
 
 /// Where a device is met.
@@ -131,8 +142,10 @@ struct DeviceText {
     model: Option<String>,
     #[serde(default)]
     delete_records: bool,
-    #[serde(default = "yes")]
-    set_clock: bool,
+    set_clock: Option<bool>,
+    #[serde(default)]
+    broadcast: bool,
+    window: Option<bool>,
 }
 
 /// The one place that is given, where the driver can be met so.
@@ -158,8 +171,30 @@ fn place(driver: &Driver, port: Option<PathBuf>, address: Option<String>, folder
     }
 }
 
-fn yes() -> bool {
-    true
+/// Whether it is listened to instead of connected to, and when that counts; what such a device cannot do is said.
+fn broadcast(driver: &Driver, text: &DeviceText) -> Result<Option<Broadcast>, String> {
+    if !text.broadcast {
+        return match text.window {
+            None => Ok(None),
+            Some(_) => Err("window: only a device with broadcast = true has one; leave it out".into()),
+        };
+    }
+    if driver.takes_advertised().is_empty() {
+        let registry = device_drivers::registry::DRIVERS.iter();
+        let fit: Vec<_> = registry.filter(|driver| !driver.takes_advertised().is_empty()).map(|driver| driver.name).collect();
+        let fit = fit.join(", ");
+        return Err(format!("broadcast: the driver {} takes nothing that is advertised, only {fit}; leave it out", driver.name));
+    }
+    if text.address.is_none() {
+        return Err("broadcast: what is advertised needs the device's Bluetooth address".into());
+    }
+    if text.user_slot.is_some() {
+        return Err("user_slot: what is advertised names no user; leave it out, and keep the measurement window".into());
+    }
+    if text.set_clock == Some(true) || text.delete_records {
+        return Err("broadcast: such a device is never connected to; leave set_clock and delete_records out".into());
+    }
+    Ok(Some(if text.window == Some(false) { Broadcast::AsItComes } else { Broadcast::InWindow }))
 }
 
 impl TryFrom<DeviceText> for Device {
@@ -169,6 +204,7 @@ impl TryFrom<DeviceText> for Device {
         let known = || device_drivers::registry::DRIVERS.iter().map(|driver| driver.name).collect::<Vec<_>>().join(", ");
         let driver = device_drivers::registry::find(&text.driver)
             .ok_or_else(|| format!("driver: expected one of {}, not {:?}", known(), text.driver))?;
+        let broadcast = broadcast(driver, &text)?;
         let place = place(driver, text.port, text.address, text.folder)?;
         let stream_interval = match text.stream_interval_s {
             None => STREAM_INTERVAL,
@@ -213,7 +249,8 @@ impl TryFrom<DeviceText> for Device {
             shared: text.shared,
             model: text.model,
             delete_records: text.delete_records,
-            set_clock: text.set_clock,
+            set_clock: broadcast.is_none() && text.set_clock.unwrap_or(true),
+            broadcast,
         })
     }
 }
@@ -456,6 +493,32 @@ port = "/dev/ttyUSB0"
         }
         let nonin = error("port = \"/dev/ttyUSB0\"", "port = \"/dev/ttyUSB0\"\ndelete_records = true");
         assert!(nonin.contains("delete_records: the driver oximeter-nonin deletes none"), "{nonin}");
+    }
+
+    #[test]
+    fn i4_a_device_that_only_advertises_needs_a_window_unless_it_is_said_that_it_does_not() {
+        let scale = |driver: &str, more: &str| {
+            let place = format!("driver = \"{driver}\"\naddress = \"F0:F1:F2:F3:F4:F5\"\n{more}");
+            let whole = WHOLE.replace("driver = \"oximeter-nonin\"\nport = \"/dev/ttyUSB0\"", &place);
+            let config = Config::parse(&whole).map_err(|error| error.to_string());
+            config.map(|config| (config.devices[0].broadcast, config.devices[0].set_clock))
+        };
+        assert_eq!(scale("weight-scale", ""), Ok((None, true)));
+        assert_eq!(scale("weight-scale", "broadcast = true"), Ok((Some(Broadcast::InWindow), false)));
+        assert_eq!(scale("weight-scale", "broadcast = true\nwindow = false"), Ok((Some(Broadcast::AsItComes), false)));
+        for (driver, more, expected) in [
+            (
+                "thermometer",
+                "broadcast = true",
+                "broadcast: the driver thermometer takes nothing that is advertised, only weight-scale",
+            ),
+            ("weight-scale", "window = true", "window: only a device with broadcast = true has one"),
+            ("weight-scale", "broadcast = true\nuser_slot = 1", "user_slot: what is advertised names no user"),
+            ("weight-scale", "broadcast = true\nset_clock = true", "broadcast: such a device is never connected to"),
+        ] {
+            let met = scale(driver, more).unwrap_err();
+            assert!(met.contains(expected), "{met}");
+        }
     }
 
     #[test]

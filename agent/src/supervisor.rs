@@ -18,10 +18,11 @@ use uuid::Uuid;
 use crate::acquisition::keeper::{self, Shared};
 use crate::acquisition::roster::Roster;
 use crate::acquisition::surroundings::World;
+use crate::acquisition::window::Windows;
 use crate::api::server::{self, Api, Order};
 use crate::api::status::{LinkStatus, Status, waiting};
 use crate::clock::Clock;
-use crate::config::{Config, Device, Place};
+use crate::config::{Broadcast, Config, Device, Place};
 use crate::health;
 use crate::identity::memories::Memories;
 use crate::identity::tenure::Tenures;
@@ -95,6 +96,7 @@ struct Running {
     started: Moment,
     store: StoreHandle,
     roster: Roster,
+    windows: Windows,
     link: watch::Receiver<SyncStatus>,
 }
 
@@ -116,6 +118,7 @@ async fn serve(config: Config) -> Result<(), Stopped> {
         services: services(&config),
         tenures: Arc::new(Tenures::load(config.state.join("identity").join("tenure"))),
         memories: Memories::in_folder(config.state.join("identity").join("memory")),
+        windows: Windows::default(),
     };
     let mut tasks = Tasks::default();
     let link = start_sync(&mut tasks, &config, &identity, &shared, tls);
@@ -125,7 +128,8 @@ async fn serve(config: Config) -> Result<(), Stopped> {
     let (orders_in, orders_out) = mpsc::channel(ORDERS_MAX);
     let orders = Orders::new(&config, &identity, &shared, Arc::clone(&pausing));
     tasks.run("orders", orders.carry_out(orders_out));
-    let running = Arc::new(Running { config, clock, started: crate::clock::now(), store: store.clone(), roster, link });
+    let (started, windows) = (crate::clock::now(), shared.windows.clone());
+    let running = Arc::new(Running { config, clock, started, store: store.clone(), roster, windows, link });
     if let Some(listener) = listener {
         tasks.run("api", serve_api(Arc::clone(&running), listener, orders_in));
     }
@@ -161,6 +165,9 @@ fn start_device(tasks: &mut Tasks, device: Device, shared: &Shared) {
         Place::Address(address) => address.to_string(),
         Place::Folder(folder) => folder.display().to_string(),
     };
+    if device.broadcast == Some(Broadcast::InWindow) {
+        shared.windows.add(&device.identity);
+    }
     let at = shared.roster.add(&device.identity, device.driver.name, &place);
     let shared = shared.clone();
     tasks.keep_running("device", move || keeper::keep(device.clone(), at, shared.clone()));
@@ -210,8 +217,9 @@ async fn listen(socket: &Path) -> Result<Option<UnixListener>, String> {
 }
 
 async fn serve_api(running: Arc<Running>, listener: UnixListener, orders: mpsc::Sender<Order>) {
-    let api =
-        Api { kit: running.config.kit.clone(), store: running.store.clone(), status: Box::new(move || running.status()), orders };
+    let (kit, store) = (running.config.kit.clone(), running.store.clone());
+    let (windows, clock) = (running.windows.clone(), Arc::clone(&running.clock));
+    let api = Api { kit, store, status: Box::new(move || running.status()), orders, windows, clock };
     if let Err(error) = server::serve(listener, api).await {
         // Measuring and sending go on: only status and listings are not to be had.
         tracing::error!(%error, "the local API cannot be served any more");

@@ -43,6 +43,12 @@ impl Endpoint {
         Self { service, characteristic: Uuid::nil() }
     }
 
+    /// Whether it is data that is advertised.
+    #[must_use]
+    pub const fn is_advertised(&self) -> bool {
+        self.characteristic.is_nil() && !self.service.is_nil()
+    }
+
     /// A characteristic of a service by their 16-bit numbers.
     #[must_use]
     pub const fn gatt(service: u16, characteristic: u16) -> Self {
@@ -492,6 +498,16 @@ impl Driver {
     #[must_use]
     pub fn by_file(&self) -> bool {
         self.links.contains(&Link::File)
+    }
+
+    /// The services under which it takes data that is advertised; empty where its devices must be connected to.
+    #[must_use]
+    pub fn takes_advertised(&self) -> Vec<Uuid> {
+        let listens = self.links.iter().filter_map(|link| match link {
+            Link::Ble { listens, .. } => Some(*listens),
+            Link::Serial(_) | Link::File => None,
+        });
+        listens.flatten().filter(|endpoint| endpoint.is_advertised()).map(|endpoint| endpoint.service).collect()
     }
 
     /// Service UUIDs that its devices advertise.

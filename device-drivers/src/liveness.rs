@@ -56,6 +56,16 @@ impl Liveness {
         [None, None]
     }
 
+    /// Takes in a measurement that is repeated until the next one: that it comes alone proves nothing, only that it was seen to
+    /// come about does.
+    pub(crate) fn take_repeated(&mut self, now: Moment, measured: Measured) -> Measured {
+        let proven = self.proves(now, measured.device_time);
+        if proven {
+            self.measuring = None;
+        }
+        Measured { memory: if proven { Memory::Live } else { Memory::Stored }, ..measured }
+    }
+
     /// What came alone, once that is certain; at the end of the conversation it is.
     pub(crate) fn alone(&mut self, now: Moment, ends: bool) -> Option<Measured> {
         let (held, _) = self.held.take_if(|(_, until)| ends || *until <= now)?;
@@ -124,6 +134,16 @@ mod tests {
         assert!(memories(liveness.take(at(60_000), measured(60, None))).is_empty());
         assert_eq!(liveness.alone(at(60_001), true).unwrap().memory, Memory::Live);
         assert_eq!((liveness.until(), liveness.alone(at(90_000), true)), (None, None));
+    }
+
+    #[test]
+    fn i4_what_is_repeated_is_live_only_where_it_was_seen_to_come_about() {
+        let mut liveness = Liveness::default();
+        assert_eq!(liveness.take_repeated(at(0), measured(0, None)).memory, Memory::Stored);
+        liveness.measuring(at(1_000), None);
+        assert_eq!(liveness.take_repeated(at(2_000), measured(2, None)).memory, Memory::Live);
+        assert_eq!(liveness.take_repeated(at(3_000), measured(3, None)).memory, Memory::Stored);
+        assert_eq!(liveness.until(), None, "nothing is held back");
     }
 
     #[test]

@@ -9,8 +9,9 @@
 //! A mass of 0xFFFF is a failed measurement: it is refused. Whether a measurement is new: see [`crate::liveness`].
 //!
 //! Xiaomi's scales advertise what they weigh as data of these services, again and again until the load is gone. What is
-//! steady and not removed is a measurement, its repetitions are none. Where an impedance may follow it waits for that. A
-//! weight that was seen to change before proves that it is new.
+//! steady and not removed is a measurement, its repetitions are none. Where an impedance may follow it waits for that. Only a
+//! weight that was seen to change before is new. The scale's time tells two weighings apart; where its clock was never set,
+//! equal weights are two if the load was seen to go or change between them for some seconds.
 //!
 //! Known departures are [`Driver::quirks`].
 
@@ -226,11 +227,8 @@ impl WeightScale {
             }
             Err(_) => return,
         };
-        if !data.stabilised {
-            self.liveness.measuring(now, Some(data.time));
-        }
-        for measured in self.advertised.take(now, &data, may_add_impedance).into_iter().flatten() {
-            self.take(now, measured);
+        for measured in self.advertised.take(now, &data, may_add_impedance, &mut self.liveness).into_iter().flatten() {
+            self.gatt.take(measured);
         }
     }
 
@@ -243,7 +241,7 @@ impl WeightScale {
             self.take(now, whole);
         }
         if let Some(measured) = self.advertised.due(now, ends) {
-            self.take(now, measured);
+            self.gatt.take(measured);
         }
         if let Some(measured) = self.liveness.alone(now, ends) {
             self.gatt.take(measured);

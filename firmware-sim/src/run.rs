@@ -126,8 +126,8 @@ pub fn spawn(spec: DeviceSpec) -> Result<Handle, SimError> {
             thread(device.name, move |stop| runner.run(stop))
         }
         (Connection::Serial(_), Attachment::Bus(_)) => Err(wrong("--pty PATH")),
-        (Connection::Gatt(_), Attachment::Pty(_)) => Err(wrong("--bus SOCKET")),
-        (Connection::Gatt(make), Attachment::Bus(socket)) => {
+        (Connection::Gatt(_) | Connection::Broadcast(_), Attachment::Pty(_)) => Err(wrong("--bus SOCKET")),
+        (Connection::Gatt(make) | Connection::Broadcast(make), Attachment::Bus(socket)) => {
             bus(device.name, socket.clone(), vec![make(spec.seed, &spec.scenario, spec.truth)])
         }
     }
@@ -140,7 +140,7 @@ pub fn spawn_on_bus(socket: &Path, specs: Vec<DeviceSpec>) -> Result<Handle, Sim
     let mut peripherals = Vec::new();
     for spec in specs {
         let device = devices::find(&spec.name).ok_or_else(|| SimError::Unknown(spec.name.clone()))?;
-        let Connection::Gatt(make) = device.connection else {
+        let (Connection::Gatt(make) | Connection::Broadcast(make)) = device.connection else {
             return Err(SimError::Attachment { name: device.name, link: device.link(), option: "--pty PATH" });
         };
         peripherals.push(make(spec.seed, &spec.scenario, spec.truth));

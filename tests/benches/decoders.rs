@@ -34,7 +34,7 @@ fn sent(device: &Device, span: Duration) -> Sent {
             });
             Sent { driver, has: vec![Endpoint::SERIAL], values }
         }
-        Connection::Gatt(_) => {
+        Connection::Gatt(_) | Connection::Broadcast(_) => {
             let heard = bedside::overhear(device, span).expect("it converses with its driver");
             Sent { driver, has: heard.has, values: heard.values }
         }

@@ -119,12 +119,16 @@ fn configure(kit: &Kit, directory: &Path, links: &Path, devices: &[&str]) -> Res
         let device = firmware_sim::devices::find(name).ok_or("no such device")?;
         let place = match device.connection {
             Connection::Serial(_) => format!("port = \"{}\"", links.join(name).display()),
-            Connection::Gatt(make) => {
+            Connection::Gatt(make) | Connection::Broadcast(make) => {
                 let address = make(SEED, &Scenario::default(), Truth::none()).address();
                 format!("address = \"{}\"", address.map(|octet| format!("{octet:02X}")).join(":"))
             }
         };
-        write!(text, "\n[[device]]\nidentity = \"{name}\"\ndriver = \"{name}\"\n{place}\n")?;
+        let driver = device.driver;
+        write!(text, "\n[[device]]\nidentity = \"{name}\"\ndriver = \"{driver}\"\n{place}\n")?;
+        if matches!(device.connection, Connection::Broadcast(_)) {
+            text += "broadcast = true\nwindow = false\n";
+        }
     }
     let file = directory.join("kit.toml");
     std::fs::write(&file, text)?;
@@ -148,7 +152,7 @@ async fn start_device(kit: &Kit, links: &Path, name: &str) -> Result<Program, Fa
     let device = firmware_sim::devices::find(name).ok_or("no such device")?;
     let (option, place) = match device.connection {
         Connection::Serial(_) => ("--pty", links.join(name)),
-        Connection::Gatt(_) => ("--bus", links.join("bus")),
+        Connection::Gatt(_) | Connection::Broadcast(_) => ("--bus", links.join("bus")),
     };
     let arguments: [OsString; 6] =
         ["device".into(), name.into(), option.into(), place.clone().into(), "--seed".into(), SEED.to_string().into()];

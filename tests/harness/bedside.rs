@@ -4,7 +4,7 @@
 //! arrives from what was not subscribed to, what the device refuses fails, an indication is confirmed when it was taken.
 //! The session's outputs go through the Recorder, and count as durable when it files them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use device_drivers::driver::{
     About, By, Command, DownReason, Driver, Effect, Endpoint, Event, LinkError, Security, Session, Start, Token,
 };
 use device_drivers::registry;
+use device_drivers::transport::ble::SILENCE_MAX;
 use firmware_sim::devices::{self, Connection, STEP, SerialDevice};
 use firmware_sim::faults::Scenario;
 use firmware_sim::link::gatt::{Characteristic, Outgoing, Peripheral, Service, bluetooth};
@@ -87,6 +88,7 @@ pub fn attend(name: &str, visit: &Visit) -> Result<Filed, Failure> {
     match device.connection {
         Connection::Serial(make) => bedside.by_line(&mut *make(visit.seed, &visit.scenario)),
         Connection::Gatt(make) => bedside.by_radio(&mut *make(visit.seed, &visit.scenario, visit.truth.clone())),
+        Connection::Broadcast(make) => bedside.by_ear(&mut *make(visit.seed, &visit.scenario, visit.truth.clone())),
     }
     bedside.end(DownReason::Closed);
     Ok(Filed { began: bedside.began, drafts: bedside.drafts })
@@ -103,13 +105,21 @@ pub struct Overheard {
 
 /// Listens to a Bluetooth device in a visit; what it said in its last conversation, or advertised.
 pub fn overhear(device: &devices::Device, span: Duration) -> Result<Overheard, Failure> {
-    let Connection::Gatt(make) = device.connection else { return Err("it is on a line".into()) };
     let driver = registry::find(device.driver).ok_or_else(|| format!("no driver {}", device.driver))?;
     let visit = Visit::of(1, span);
     let mut bedside = Bedside::new(driver, &visit);
-    let mut device = make(visit.seed, &visit.scenario, Truth::none());
-    let has = endpoints(&*device);
-    bedside.by_radio(&mut *device);
+    let has = match device.connection {
+        Connection::Serial(_) => return Err("it is on a line".into()),
+        Connection::Gatt(make) => {
+            let mut device = make(visit.seed, &visit.scenario, Truth::none());
+            bedside.by_radio(&mut *device);
+            endpoints(&*device)
+        }
+        Connection::Broadcast(make) => {
+            bedside.by_ear(&mut *make(visit.seed, &visit.scenario, Truth::none()));
+            driver.takes_advertised().into_iter().map(Endpoint::advertised).collect()
+        }
+    };
     let began = bedside.began;
     let from_zero = |(at, from, octets): (Moment, Endpoint, Vec<u8>)| (Moment::ZERO + at.since(began), from, octets);
     Ok(Overheard { has, values: bedside.heard.into_iter().map(from_zero).collect() })
@@ -216,14 +226,7 @@ impl<'a> Bedside<'a> {
         while self.now.since(self.began) < self.visit.span {
             self.pass(STEP);
             if self.talk.is_none() {
-                let Some(advertisement) = device.advertising(self.now) else { continue };
-                if has.is_empty() {
-                    self.up(wire::Source::Ble, &[]);
-                    for (service, data) in advertisement.service_data {
-                        let from = Endpoint::advertised(service);
-                        self.event(Event::Received { from, octets: &data, by: By::Advertisement });
-                    }
-                    self.end(DownReason::Closed);
+                if device.advertising(self.now).is_none() {
                     continue;
                 }
                 device.connected(self.now);
@@ -242,6 +245,53 @@ impl<'a> Bedside<'a> {
             }
         }
         device.disconnected(self.now);
+    }
+
+    /// The device that only advertises: listened to, as the transport does, from its first word to its silence.
+    fn by_ear(&mut self, device: &mut dyn Peripheral) {
+        let services = self.driver.takes_advertised();
+        let mut said: BTreeMap<Uuid, Vec<u8>> = BTreeMap::new();
+        let mut heard = self.now;
+        while self.now.since(self.began) < self.visit.span {
+            self.pass(STEP);
+            // A session asks nothing of whom nobody is connected to; what it asks is refused.
+            for command in self.commands() {
+                match command {
+                    Command::Close => self.end(DownReason::Closed),
+                    Command::Read(command, from) | Command::Subscribe(command, from) => {
+                        self.event(Event::Failed { command, error: LinkError::NoEndpoint(from) });
+                    }
+                    Command::Write { token, to, .. } => {
+                        self.event(Event::Failed { command: token, error: LinkError::NoEndpoint(to) })
+                    }
+                    Command::Port(command, _) => {
+                        let error = LinkError::Refused("it is no serial port".into());
+                        self.event(Event::Failed { command, error });
+                    }
+                }
+            }
+            let advertisement = device.advertising(self.now);
+            let data = advertisement.into_iter().flat_map(|advertisement| advertisement.service_data);
+            let data: Vec<_> = data.filter(|(service, _)| services.contains(service)).collect();
+            if data.is_empty() {
+                if self.talk.is_some() && self.now.since(heard) >= SILENCE_MAX {
+                    self.end(DownReason::Lost);
+                }
+                continue;
+            }
+            heard = self.now;
+            if self.talk.is_none() {
+                said.clear();
+                let has: Vec<_> = data.iter().map(|(service, _)| Endpoint::advertised(*service)).collect();
+                self.up(wire::Source::Ble, &has);
+            }
+            for (service, octets) in data {
+                if said.insert(service, octets.clone()).as_ref() != Some(&octets) {
+                    let from = Endpoint::advertised(service);
+                    self.event(Event::Received { from, octets: &octets, by: By::Advertisement });
+                }
+            }
+        }
     }
 
     fn arrives(&mut self, device: &mut dyn Peripheral, has: &[Endpoint], outgoing: &Outgoing) {

@@ -56,11 +56,16 @@ fn temperature(patient: &Patient, seconds: f64) -> f64 {
     patient.vitals(seconds).temperature
 }
 
+fn weight(patient: &Patient, seconds: f64) -> f64 {
+    patient.vitals(seconds).weight
+}
+
 /// A visit to most devices; a cuff is pumped up and falls for most of a minute.
 const VISIT: Duration = Duration::from_secs(60);
 const VISIT_OF_CUFF: Duration = Duration::from_secs(100);
 
 const PROMISES: &[Promise] = &[
+    promise("body-composition-broadcast", Mdc::WEIGHT, weight, 0.01, 10),
     promise("monitor-pc300", Mdc::SYSTOLIC, systolic, 5.0, 45),
     promise("monitor-pc300", Mdc::DIASTOLIC, diastolic, 5.0, 45),
     promise("monitor-pc300", Mdc::PULSE_RATE_CUFF, pulse, 1.0, 45),
@@ -74,6 +79,7 @@ const PROMISES: &[Promise] = &[
     promise("oximeter-viatom-o2ring", Mdc::PULSE_RATE, pulse, 1.0, 12),
     promise("pulse-oximeter", Mdc::SPO2, spo2, 2.0, 12),
     promise("pulse-oximeter", Mdc::PULSE_RATE, pulse, 1.0, 12),
+    promise("weight-scale-broadcast", Mdc::WEIGHT, weight, 0.01, 10),
 ];
 
 /// The reading as the centre lists it: through the record's own bytes.

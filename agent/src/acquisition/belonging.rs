@@ -55,6 +55,35 @@ pub struct Slots {
     pub shared: bool,
 }
 
+/// A measurement window: what a device advertises counts that was measured in it, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// When it was opened.
+    pub opened: Moment,
+    /// When it closes by itself.
+    pub closes: Moment,
+}
+
+/// What is held of a device that nobody is connected to: whoever stands on it, and whoever says that he is it, is heard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Broadcast {
+    /// It counts in a window only.
+    needs_window: bool,
+    window: Option<Window>,
+    /// When the window was opened that has its reading.
+    used: Option<Moment>,
+    /// The window that the last measurement was in.
+    last: Option<Moment>,
+}
+
+impl Broadcast {
+    /// The window that is open for what was received then.
+    fn open(&self, received: Moment) -> Option<Window> {
+        let holds = |window: &Window| window.opened <= received && received < window.closes;
+        self.window.filter(holds).filter(|window| self.used != Some(window.opened))
+    }
+}
+
 /// What the device's clock said at a moment, and how far the moments that follow from it may be wrong.
 #[derive(Clone, Copy, Debug)]
 struct Sighting {
@@ -94,6 +123,8 @@ pub struct Judge {
     keeps: bool,
     /// A person chose what is brought: a file.
     chosen: bool,
+    /// The device is not connected to.
+    broadcast: Option<Broadcast>,
     sightings: Vec<Sighting>,
     read: bool,
     /// Clocks told so far.
@@ -131,6 +162,7 @@ impl Judge {
             slots,
             keeps,
             chosen,
+            broadcast: None,
             sightings: Vec::new(),
             read: false,
             told: 0,
@@ -139,6 +171,22 @@ impl Judge {
             changed: false,
             urgent: false,
         }
+    }
+
+    /// The same, of a device that only advertises.
+    #[must_use]
+    pub fn of_broadcast(self, needs_window: bool) -> Self {
+        Self { keeps: false, broadcast: Some(Broadcast { needs_window, ..Broadcast::default() }), ..self }
+    }
+
+    /// The device's measurement window, as it is now.
+    pub fn window(&mut self, window: Option<Window>) {
+        self.broadcast.iter_mut().for_each(|broadcast| broadcast.window = window);
+    }
+
+    /// The measurement that was judged last became a reading: its window has what it was opened for.
+    pub fn filed(&mut self) {
+        self.broadcast.iter_mut().for_each(|broadcast| broadcast.used = broadcast.last.or(broadcast.used));
     }
 
     /// Something happened on the link.
@@ -193,18 +241,21 @@ impl Judge {
         if of_another {
             return Whose::NotThePatient;
         }
-        if self.tenure.active.is_none() {
-            return Whose::Ours;
-        }
-        if origin.is_some_and(|origin| self.is_refused(origin)) {
-            return Whose::NotThePatient;
-        }
         let evidence = Evidence {
             received: measured.received,
             record: measured.record,
             device_s: measured.usable_time().and_then(seconds).filter(|device_s| *device_s >= EARLIEST_DEVICE_S),
             now,
         };
+        if let Some(whose) = self.broadcast.and_then(|broadcast| self.advertised(broadcast, measured, origin, &evidence)) {
+            return whose;
+        }
+        if self.tenure.active.is_none() {
+            return Whose::Ours;
+        }
+        if origin.is_some_and(|origin| self.is_refused(origin)) {
+            return Whose::NotThePatient;
+        }
         let whose = match measured.memory {
             Memory::Live if self.keeps => self.live(&evidence),
             Memory::Live => {
@@ -296,6 +347,45 @@ impl Judge {
         self.changed = true;
     }
 
+    /// What is advertised is repeated, and proven by nothing: it counts in a window, and what nobody saw come about only where
+    /// its time says that it was measured in it. `None`: nothing more is asked of it than of others.
+    fn advertised(
+        &mut self,
+        broadcast: Broadcast,
+        measured: &Measured,
+        origin: Option<Origin>,
+        evidence: &Evidence<'_>,
+    ) -> Option<Whose> {
+        if measured.memory == Memory::Stored && origin.is_none() {
+            // It may be one that was taken before this conversation, and nothing would tell.
+            return Some(Whose::NotThePatient);
+        }
+        if !broadcast.needs_window {
+            return None;
+        }
+        if measured.memory == Memory::Live {
+            self.proven(evidence);
+        }
+        let open = broadcast.open(measured.received);
+        let known = origin.is_some_and(|origin| self.is_refused(origin));
+        let whose = match (open, measured.memory) {
+            (Some(_), _) if known => Whose::NotThePatient,
+            (None, _) => Whose::NotThePatient,
+            (Some(_), Memory::Live) => Whose::Ours,
+            (Some(window), Memory::Stored) => {
+                let opened = i128::from(window.opened.as_nanos());
+                let since = Span { from: opened, to: opened };
+                let by_time = evidence.device_s.and_then(|device_s| self.by_time_since(device_s, evidence, &Some(since), None));
+                by_time.unwrap_or(Whose::Unknown)
+            }
+        };
+        if let (Whose::NotThePatient, Some(origin), false) = (whose, origin, known) {
+            self.refuse(origin);
+        }
+        self.broadcast = Some(Broadcast { last: open.map(|window| window.opened), ..broadcast });
+        Some(whose)
+    }
+
     /// Sent unasked by a device that keeps records: just measured, or left from before?
     fn live(&mut self, evidence: &Evidence<'_>) -> Whose {
         let Some(device_s) = evidence.device_s else { return Whose::Ours };
@@ -350,16 +440,26 @@ impl Judge {
 
     /// By every clock that may have stamped it; `None` where they do not agree, or there is none.
     fn by_time(&self, device_s: i64, evidence: &Evidence<'_>) -> Option<Whose> {
-        let active = self.active_from(evidence.now.clock);
-        let latest = i128::from(evidence.received.as_nanos()) + nanoseconds(FUTURE_MAX);
         let assumed = if self.sightings.is_empty() { self.right(evidence).map(|right| self.assumed(right)) } else { None };
+        self.by_time_since(device_s, evidence, &self.active_from(evidence.now.clock), assumed)
+    }
+
+    /// The same, since another time than the activation, and by a clock that is assumed besides those that are known.
+    fn by_time_since(
+        &self,
+        device_s: i64,
+        evidence: &Evidence<'_>,
+        active: &Option<Span>,
+        assumed: Option<Sighting>,
+    ) -> Option<Whose> {
+        let latest = i128::from(evidence.received.as_nanos()) + nanoseconds(FUTURE_MAX);
         let mut verdict = None;
         for sighting in self.sightings.iter().copied().chain(assumed).chain(self.earlier(evidence)) {
             let span = sighting.moved(device_s);
             if span.from > latest {
                 continue;
             }
-            let after = self.after(span, &active)?;
+            let after = self.after(span, active)?;
             if *verdict.get_or_insert(after) != after {
                 return None;
             }

@@ -277,6 +277,69 @@ fn i4_another_users_slot_and_no_slot_on_a_shared_device_are_not_the_patients() {
     }
 }
 
+/// A scale that only advertises, active since long ago.
+fn scale(memory: DeviceMemory, needs_window: bool) -> Talk {
+    let talk = Talk::new(since(0), memory);
+    Talk { judge: talk.judge.of_broadcast(needs_window), ..talk }
+}
+
+fn window(opened: i64, closes: i64) -> Option<Window> {
+    Some(Window { opened: at(opened), closes: at(closes) })
+}
+
+#[test]
+fn i4_what_is_advertised_counts_in_a_window_once() {
+    let mut talk = scale(DeviceMemory::default(), true);
+    assert_eq!(talk.live(90, 100), Whose::NotThePatient, "nobody asked for it");
+    talk.judge.window(window(200, 260));
+    assert_eq!(talk.live(90, 210), Whose::NotThePatient, "it is on the air still, or again");
+    assert_eq!(talk.live(205, 199), Whose::NotThePatient, "heard before the window was opened");
+    assert_eq!(talk.live(215, 215), Whose::Ours);
+    // Implausible: refused by the Recorder, and so no reading of the window.
+    assert_eq!(talk.live(220, 220), Whose::Ours);
+    talk.judge.filed();
+    assert_eq!(talk.live(230, 230), Whose::NotThePatient, "the nurse steps on it herself");
+    talk.judge.window(window(300, 360));
+    assert_eq!(talk.live(361, 360), Whose::NotThePatient, "too late");
+    assert_eq!(talk.live(359, 359), Whose::Ours, "told late: it waited for its impedance");
+    talk.judge.window(None);
+    assert_eq!(talk.live(400, 400), Whose::NotThePatient);
+}
+
+#[test]
+fn i4_a_weight_that_nobody_saw_come_about_counts_by_its_time_in_the_window_or_not_at_all() {
+    let mut talk = scale(DeviceMemory::default(), true);
+    talk.judge.window(window(1_000, 1_060));
+    assert_eq!(talk.stored(Some(1_010), None, 1_010), Whose::Unknown, "no clock is known that could tell");
+    assert_eq!(talk.stored(None, None, 1_011), Whose::NotThePatient, "nothing names it");
+    // One that is seen to come about, an hour slow, tells the scale's clock.
+    assert_eq!(talk.live(2_000 - HOUR, 2_000), Whose::NotThePatient);
+    let mut later = scale(talk.judge.memory.clone(), true);
+    later.judge.window(window(3_000, 3_060));
+    assert_eq!(later.stored(Some(2_900 - HOUR), None, 3_010), Whose::NotThePatient, "weighed before");
+    assert_eq!(later.stored(Some(3_005 - HOUR), None, 3_010), Whose::Ours);
+}
+
+#[test]
+fn i4_without_a_window_what_is_advertised_is_the_assignments_by_its_time() {
+    let mut talk = Talk::new(since(500_000), DeviceMemory::default());
+    talk.judge = talk.judge.of_broadcast(false);
+    assert_eq!(talk.stored(None, None, 500_010), Whose::NotThePatient, "sent again after a restart, it would be another one");
+    assert_eq!(talk.stored(Some(500_020), None, 500_020), Whose::Unknown, "it may be of before");
+    assert_eq!(talk.live(500_030, 500_030), Whose::Ours);
+    assert_eq!(talk.stored(Some(500_040), None, 500_040), Whose::Ours);
+    assert_eq!(talk.stored(Some(400_000), None, 500_050), Whose::NotThePatient);
+}
+
+#[test]
+fn i4_in_a_window_without_an_assignment_a_weight_is_kept_as_unassigned_and_outside_of_one_not() {
+    let mut talk = Talk::new(Tenure::default(), DeviceMemory::default());
+    talk.judge = talk.judge.of_broadcast(true);
+    assert_eq!(talk.live(90, 100), Whose::NotThePatient);
+    talk.judge.window(window(200, 260));
+    assert_eq!(talk.live(210, 210), Whose::Ours);
+}
+
 #[test]
 fn records_are_asked_for_from_where_they_can_be_the_patients() {
     let known = DeviceMemory { highest: Some(60), floor: Some(60), ended: 1, ..Default::default() };

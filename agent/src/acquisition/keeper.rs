@@ -20,7 +20,8 @@ use super::recorder::{Conversation, Recorder};
 use super::roster::{Phase, Roster};
 use super::session::{Conclusion, Ended, Surface, Writes, converse, stopped};
 use super::surroundings::World;
-use crate::config::{Device, Place};
+use super::window::Windows;
+use crate::config::{Broadcast, Device, Place};
 use crate::identity::memories::Memories;
 use crate::identity::tenure::{Tenure, Tenures};
 use crate::store::outbox::StoreError;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub tenures: Arc<Tenures>,
     /// What is known of each device's memory.
     pub memories: Memories,
+    /// Measurement windows of devices that only advertise.
+    pub windows: Windows,
 }
 
 /// Keeps the device in conversation until the task is dropped.
@@ -82,6 +85,8 @@ pub async fn keep(device: Device, at: usize, shared: Shared) {
                 let gave_nothing = shared.roster.stored(at) == stored_before;
                 retry = match ended {
                     Ended::Closed if gave_nothing => (retry * 2).min(STRANGE_RETRY_MAX),
+                    // A scale on which nobody is weighed: what comes next must not be missed.
+                    Ended::LinkDown if device.broadcast.is_some() => RETRY_MIN,
                     Ended::LinkDown if gave_nothing => (retry * 2).min(RETRY_MAX),
                     Ended::Closed | Ended::LinkDown | Ended::Stopped => RETRY_MIN,
                 };
@@ -141,6 +146,10 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
     let last_record = Judge::asked_up_to(&tenure, &memory, durable);
     let slots = Slots { bound: device.user_slot, shared: device.shared };
     let judge = Judge::new(tenure, memory, slots, device.driver.memory, arrival.is_some());
+    let judge = match device.broadcast {
+        Some(broadcast) => judge.of_broadcast(broadcast == Broadcast::InWindow),
+        None => judge,
+    };
     let start = Start {
         about,
         user_slot: device.user_slot,
@@ -173,6 +182,7 @@ async fn attend(device: &Device, at: usize, shared: &Shared, hole: MissedReason)
         roster: &shared.roster,
         at,
         memories: &shared.memories,
+        windows: &shared.windows,
         device: &device.identity,
         writes: Writes { driver: device.driver, may_delete: device.delete_records, may_set_clock },
         stop: shared.pause.clone(),
@@ -264,18 +274,23 @@ async fn connect(device: &Device, shared: &Shared) -> Result<Met, String> {
                 .map_err(|error| format!("{error}; plug the device in, and check the port's rights"))
         }
         Place::Address(address) => {
-            let services = device.driver.advertises().to_vec();
-            let wanted = Wanted { services, allowed: Allowed::Addresses(vec![*address]) };
-            connect_by_radio(&wanted, shared, moments).await.map(Met::from)
+            let allowed = Allowed::Addresses(vec![*address]);
+            let services = match device.broadcast {
+                Some(_) => device.driver.takes_advertised(),
+                None => device.driver.advertises().to_vec(),
+            };
+            let wanted = Wanted { services, allowed };
+            meet_by_radio(&wanted, device.broadcast.is_some(), shared, moments).await.map(Met::from)
         }
         Place::Folder(folder) => arrive(folder, shared, moments).await,
     }
 }
 
-/// Connects through the one Central of the process; one that is of no more use is replaced at the next try.
-async fn connect_by_radio(wanted: &Wanted, shared: &Shared, moments: Moments) -> Result<Link, String> {
+/// Connects, or listens, through the one Central of the process; one that is of no more use is replaced at the next try.
+async fn meet_by_radio(wanted: &Wanted, only_advertises: bool, shared: &Shared, moments: Moments) -> Result<Link, String> {
     let central = central(shared, moments).await?;
-    match central.connect(wanted).await {
+    let met = if only_advertises { central.listen(wanted).await } else { central.connect(wanted).await };
+    match met {
         Ok(link) => Ok(link),
         Err(error) => {
             let mut slot = shared.central.lock().await;

@@ -79,6 +79,7 @@ fn device(folder: &Path) -> Device {
         model: None,
         delete_records: false,
         set_clock: false,
+        broadcast: None,
     }
 }
 
@@ -96,6 +97,7 @@ fn start(state: &Path, disk: &Arc<Lock<Disk>>) -> (Shared, watch::Sender<bool>) 
         services: Arc::default(),
         tenures: Arc::new(Tenures::load(state.join("tenure"))),
         memories: Memories::in_folder(state.join("memory")),
+        windows: Windows::default(),
     };
     (shared, pausing)
 }

@@ -10,3 +10,4 @@ mod recording;
 pub mod roster;
 pub mod session;
 pub mod surroundings;
+pub mod window;

@@ -16,7 +16,7 @@ use kit_protocol::uplink::record;
 use kit_protocol::uplink::wire::{self, MissedReason, record::Content};
 use prost::Message;
 
-use super::belonging::{Judge, Now, Whose};
+use super::belonging::{Judge, Now, Whose, Window};
 use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key, shown_key};
 use super::names;
 use super::noise::{Noise, missed};
@@ -201,6 +201,11 @@ impl<S: Surroundings> Recorder<S> {
     /// Something happened on the link.
     pub fn stirred(&mut self, at: Moment) {
         self.judge.stirred(at);
+    }
+
+    /// The device's measurement window, as it is now.
+    pub fn window(&mut self, window: Option<Window>) {
+        self.judge.window(window);
     }
 
     /// Takes in what the session gave.
@@ -396,6 +401,7 @@ impl<S: Surroundings> Recorder<S> {
             // What was refused is not asked for again either.
             return self.filings.back_mut().into_iter().for_each(|filing| filing.draft.marks.extend(mark.clone()));
         }
+        self.judge.filed();
         let mut reading = record::reading(&measured, self.conversation.source);
         if let Some(id) = measured.recording.and_then(|number| self.known_recording(number)) {
             reading.recording = id.0.to_vec();

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use super::recorder::{Answer, Filing, NOT_THE_PATIENT, Recorder, Surroundings};
 use super::roster::Roster;
+use super::window::{ReadingAt, Windows};
 use crate::clock::Clock;
 use crate::identity::memories::Memories;
-use crate::store::outbox::StoreError;
+use crate::store::outbox::{Appended, StoreError};
 use crate::store::thread::{Draft, StoreHandle};
 
 /// Timers sleep no longer than this, and then compare moments: the boot clock goes on while the machine sleeps.
@@ -63,6 +64,8 @@ pub struct Surface<'a> {
     pub at: usize,
     /// Where it is kept what is known of the device's memory.
     pub memories: &'a Memories,
+    /// Measurement windows.
+    pub windows: &'a Windows,
     /// The device's identity.
     pub device: &'a str,
     /// What may be written to it.
@@ -141,6 +144,7 @@ impl<S: Surroundings> Talk<'_, S> {
                     if of_session.is_some_and(|wake| wake <= now) {
                         self.session.handle_timeout(now);
                     }
+                    self.tell_window();
                     self.recorder.handle_timeout(now);
                 }
                 () = stopped(&mut self.surface.stop) => return Ended::Stopped,
@@ -187,6 +191,7 @@ impl<S: Surroundings> Talk<'_, S> {
     /// Files what the session gave, once. True if there was anything.
     async fn hand_on(&mut self) -> bool {
         let mut any = false;
+        self.tell_window();
         while let Some(output) = self.session.poll_output() {
             any = true;
             self.count(&output);
@@ -194,6 +199,11 @@ impl<S: Surroundings> Talk<'_, S> {
         }
         self.keep_memory(false);
         any | self.file().await
+    }
+
+    /// The Recorder learns how the device's measurement window stands.
+    fn tell_window(&mut self) {
+        self.recorder.window(self.surface.windows.of(self.surface.device));
     }
 
     /// What is known of the device's memory is on the disk before what follows from it is.
@@ -239,7 +249,7 @@ impl<S: Surroundings> Talk<'_, S> {
     async fn make_durable(&mut self, filing: Filing) {
         let content = Counted::of(&filing.draft);
         match self.append(&filing.draft).await {
-            Ok(()) => {
+            Ok(appended) => {
                 self.surface.roster.update(self.surface.at, |view| {
                     view.trouble = None;
                     match content {
@@ -253,6 +263,13 @@ impl<S: Surroundings> Talk<'_, S> {
                 if matches!(content, Counted::Reading | Counted::Segment) {
                     self.surface.roster.measured(self.surface.at, self.surface.clock.now());
                 }
+                match (content, appended) {
+                    (Counted::Reading, Appended::New { epoch, seq }) => {
+                        self.surface.windows.measured(self.surface.device, ReadingAt { epoch: epoch.to_string(), seq });
+                    }
+                    (Counted::Refusal, _) => self.surface.windows.refused(self.surface.device),
+                    _ => {}
+                }
                 filing.answers.into_iter().for_each(|answer| self.answer(answer));
             }
             Err(NotDurable::GaveUp) => self.refused = Some(filing),
@@ -264,10 +281,10 @@ impl<S: Surroundings> Talk<'_, S> {
     }
 
     /// Appends until it is durable: a full or failing disk is waited for, and nothing is answered meanwhile.
-    async fn append(&mut self, draft: &Draft) -> Result<(), NotDurable> {
+    async fn append(&mut self, draft: &Draft) -> Result<Appended, NotDurable> {
         loop {
             match self.surface.store.append(draft.clone()).await {
-                Ok(_) => return Ok(()),
+                Ok(appended) => return Ok(appended),
                 Err(StoreError::TooBig { .. }) => return Err(NotDurable::TooBig),
                 Err(error) => {
                     tracing::warn!(%error, "the store refused an append; trying again");

@@ -121,8 +121,18 @@ async fn i1_what_a_device_said_before_it_left_waits_for_a_full_disk() {
         let (store, clock, roster) = (store.clone(), Arc::clone(&clock), roster.clone());
         tokio::spawn(async move {
             let memories = Memories::in_folder(std::path::PathBuf::from("/dev/null/none"));
-            let (memories, device, writes) = (&memories, "thermometer", writes(&DRIVER));
-            let surface = Surface { store: &store, clock: &clock, roster: &roster, at, memories, device, writes, stop: stopping };
+            let windows = Windows::default();
+            let surface = Surface {
+                store: &store,
+                clock: &clock,
+                roster: &roster,
+                at,
+                memories: &memories,
+                windows: &windows,
+                device: "thermometer",
+                writes: writes(&DRIVER),
+                stop: stopping,
+            };
             converse(link, Box::new(session), recorder, surface).await
         })
     };
@@ -172,6 +182,7 @@ async fn a_write_that_no_row_allows_or_nobody_permitted_never_reaches_the_link()
             roster: &roster,
             at,
             memories: &memories,
+            windows: &Windows::default(),
             device: "thermometer",
             writes: Writes { may_delete, may_set_clock, ..writes(&DRIVER) },
             stop: stopping,

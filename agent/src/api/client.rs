@@ -48,6 +48,12 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| ClientError::Broken(error.to_string()))
     }
 
+    /// Has something done of which the answer is JSON.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
+        let body = self.ask(Method::POST, path, body.into()).await?;
+        serde_json::from_slice(&body).map_err(|error| ClientError::Broken(error.to_string()))
+    }
+
     /// Has something done; the answer is a sentence.
     pub async fn order(&self, method: Method, path: &str, body: Vec<u8>) -> Result<String, ClientError> {
         let body = self.ask(method, path, body.into()).await?;
@@ -64,7 +70,8 @@ impl Client {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| ClientError::NoAgent(self.socket.clone(), error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header("host", "kit-agent").body(Full::new(body));
+        let request = Request::builder().method(method).uri(path).header("host", "kit-agent");
+        let request = request.header("content-type", "application/json").body(Full::new(body));
         let request = request.map_err(|error| ClientError::Broken(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();

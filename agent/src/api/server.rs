@@ -17,8 +17,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::readings::{self, PageError, PageQuery};
 use super::status::{self, Status};
 use crate::acquisition::roster::DeviceView;
+use crate::acquisition::window::{NoWindow, WindowView, Windows};
+use crate::clock::Clock;
 use crate::store::thread::StoreHandle;
 use kit_protocol::uplink::id::KitId;
+use serde::{Deserialize, Serialize};
 
 /// Octets of a request, at most: an assignment document is some hundred.
 const REQUEST_OCTETS_MAX: usize = 16 * 1024;
@@ -42,6 +45,20 @@ pub struct Api {
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
     /// Carried out one at a time by the supervisor.
     pub orders: mpsc::Sender<Order>,
+    /// Measurement windows.
+    pub windows: Windows,
+    /// The time by which they open and close.
+    pub clock: Arc<Clock>,
+}
+
+/// Which device's measurement window; in a body, since identities are free text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WindowQuery {
+    /// The device's identity.
+    pub device: String,
+    /// For how long it is to be open; not needed to look at it or to close it.
+    #[serde(default)]
+    pub seconds: u32,
 }
 
 /// Serves until the task is dropped.
@@ -52,6 +69,9 @@ pub async fn serve(listener: UnixListener, api: Api) -> io::Result<()> {
         .route("/devices", get(get_devices))
         .route("/readings", get(get_readings))
         .route("/assignment", post(start_assignment).delete(end_assignment))
+        .route("/window", post(open_window))
+        .route("/window/look", post(look_at_window))
+        .route("/window/close", post(close_window))
         .layer(DefaultBodyLimit::max(REQUEST_OCTETS_MAX))
         .with_state(Arc::new(api));
     axum::serve(listener, router).await
@@ -102,6 +122,32 @@ async fn start_assignment(State(api): State<Arc<Api>>, document: Bytes) -> Respo
 
 async fn end_assignment(State(api): State<Arc<Api>>) -> Response {
     order(&api, Order::EndAssignment).await
+}
+
+async fn open_window(State(api): State<Arc<Api>>, Json(query): Json<WindowQuery>) -> Response {
+    let now = api.clock.now();
+    match api.windows.open(&query.device, now, query.seconds) {
+        Ok(()) => view_of_window(&api, &query.device),
+        Err(error @ NoWindow::Span) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        Err(error @ (NoWindow::NotNeeded(_) | NoWindow::Open(_))) => (StatusCode::CONFLICT, error.to_string()).into_response(),
+    }
+}
+
+async fn look_at_window(State(api): State<Arc<Api>>, Json(query): Json<WindowQuery>) -> Response {
+    view_of_window(&api, &query.device)
+}
+
+async fn close_window(State(api): State<Arc<Api>>, Json(query): Json<WindowQuery>) -> Response {
+    api.windows.close(&query.device);
+    view_of_window(&api, &query.device)
+}
+
+fn view_of_window(api: &Api, device: &str) -> Response {
+    let view: Option<WindowView> = api.windows.view(device, api.clock.now());
+    match view {
+        Some(view) => Json(view).into_response(),
+        None => (StatusCode::NOT_FOUND, "no measurement window was opened since the agent started").into_response(),
+    }
 }
 
 async fn order(api: &Api, make: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Order) -> Response {

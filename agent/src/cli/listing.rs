@@ -287,6 +287,9 @@ pub(super) fn time(text: &str) -> Result<i64, String> {
     timestamp.map(|time| time.as_microsecond()).map_err(|_| "expected a time with its zone, such as 2026-11-21T08:00:00Z".into())
 }
 
+/// Above a reading's cells.
+pub(super) const READING_HEADER: [&str; 5] = ["received", "device", "values", "status", "assignment"];
+
 impl Readings {
     /// Lists them, page by page.
     pub(super) async fn run(self) -> Result<(), Failure> {
@@ -307,8 +310,7 @@ impl Readings {
         if self.json {
             return Ok(());
         }
-        let header = ["received", "device", "values", "status", "assignment"];
-        Ok(print::table(&header, rows, "No readings here yet.")?)
+        Ok(print::table(&READING_HEADER, rows, "No readings here yet.")?)
     }
 }
 
@@ -333,7 +335,8 @@ pub(super) async fn for_each_page(
     Ok(())
 }
 
-fn row(line: &serde_json::Value) -> Vec<String> {
+/// A reading's cells: when, of which device, its values, its status, whose.
+pub(super) fn row(line: &serde_json::Value) -> Vec<String> {
     let reading = &line["reading"];
     let text = |value: &serde_json::Value| value.as_str().unwrap_or("").to_string();
     let value = |value: &serde_json::Value| {

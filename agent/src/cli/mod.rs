@@ -7,6 +7,7 @@ mod convert;
 mod decode;
 mod export;
 mod listing;
+mod measure;
 mod plot;
 mod print;
 mod recording_file;
@@ -54,6 +55,8 @@ enum Command {
     },
     /// Readings of the local record.
     Readings(listing::Readings),
+    /// Open a measurement window: what a scale that only advertises weighs in it is the patient's.
+    Measure(measure::Measure),
     /// Octets of a device to readings; no service needed.
     Decode(decode::Decode),
     /// A recording from one file format to another; no service needed.
@@ -150,6 +153,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Queue(asked) => in_runtime(listing::queue(asked)),
         Command::Devices(asked) => in_runtime(listing::devices(asked)),
         Command::Readings(readings) => in_runtime(readings.run()),
+        Command::Measure(measure) => in_runtime(measure.run()),
         Command::Export(export) => in_runtime(export.run()),
         Command::Assignment(assignment) => in_runtime(assignment.run()),
     }

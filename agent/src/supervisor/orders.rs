@@ -9,6 +9,7 @@ use kit_protocol::uplink::wire::{ClockQuality, EpochReason};
 use tokio::sync::{RwLock, mpsc, watch};
 
 use crate::acquisition::keeper::Shared;
+use crate::acquisition::window::Windows;
 use crate::api::server::Order;
 use crate::clock::{Clock, unix_us};
 use crate::config::Config;
@@ -32,6 +33,7 @@ pub(super) struct Orders {
     pausing: Arc<watch::Sender<bool>>,
     conversations: Arc<RwLock<()>>,
     tenures: Arc<Tenures>,
+    windows: Windows,
 }
 
 impl Orders {
@@ -46,6 +48,7 @@ impl Orders {
             pausing,
             conversations: Arc::clone(&shared.conversations),
             tenures: Arc::clone(&shared.tenures),
+            windows: shared.windows.clone(),
         }
     }
 
@@ -83,6 +86,7 @@ impl Orders {
     /// Closes every conversation, changes the epoch, lets them begin again: never are two epochs open for appends.
     async fn switch(&self, assignment: Option<String>, reason: EpochReason) -> Result<(), String> {
         self.pausing.send_replace(true);
+        self.windows.close_all();
         let closed = tokio::time::timeout(CLOSE_MAX, self.conversations.write()).await;
         let switched = match closed {
             Ok(_none_open) => self.change(assignment, reason).await,
@@ -148,6 +152,7 @@ mod tests {
             pausing: Arc::new(watch::Sender::new(false)),
             conversations: Arc::new(RwLock::new(())),
             tenures: Arc::new(Tenures::load(folder.join("tenure"))),
+            windows: Windows::default(),
         }
     }
 

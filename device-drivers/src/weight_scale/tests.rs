@@ -161,6 +161,34 @@ fn a_weight_waits_for_its_impedance_and_goes_alone_where_none_comes() {
 }
 
 #[test]
+fn i4_what_changes_after_a_weight_was_heard_does_not_make_it_new() {
+    let mut script = heard();
+    script.extend([
+        // Whoever weighed before is still on the air; somebody else steps on.
+        advertises("0224e807060f0a1e000000b036"),
+        advertises("0204e807060f0a1e280000a013"),
+        advertises("0226e807060f0a1e2dfe018813"),
+    ]);
+    let readings = play(script);
+    assert_eq!(readings.iter().map(|m| m.memory).collect::<Vec<_>>(), [Memory::Stored, Memory::Live]);
+}
+
+#[test]
+fn i2a_equal_weights_of_a_scale_without_a_clock_are_two_only_after_a_pause() {
+    let steady = "223e3000000000000000";
+    let gone = "a23e3000000000000000";
+    let changing = "021e0000000000000000";
+    let mut script = heard();
+    let pause = |seconds| Step::Wait(Duration::from_secs(seconds));
+    script.extend([advertises(changing), advertises(steady), advertises(gone), pause(2), advertises(steady), pause(60)]);
+    script.extend([advertises(steady), advertises(gone), pause(4), advertises(changing), advertises(steady)]);
+    script.extend([pause(20), advertises(steady)]);
+    let readings = play(script);
+    assert_eq!(readings.len(), 2);
+    assert!(readings.iter().all(|m| (m.memory, m.device_time) == (Memory::Live, None)), "{readings:?}");
+}
+
+#[test]
 fn advertised_octets_that_are_no_weight_are_told_once() {
     let mut script = heard();
     script.extend((0..50).map(|_| advertises("0224e8")));

@@ -1,5 +1,6 @@
 //! The devices: each a board with its parts, its firmware on it, a patient before it, and faults in its way.
 
+pub mod advertising_scale;
 pub mod blood_pressure_omron;
 pub mod ecg_ads1298;
 pub mod ecg_lepu;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use kit_protocol::reading::Measured;
 use serde_json::json;
 
+use self::advertising_scale::{Composition, Model as ScaleModel, Weight};
 use self::oximeter_line::{BerryFive, ContecFive, Model as OximeterModel};
 use self::vitals::{Model, Spot};
 use crate::faults::Scenario;
@@ -38,6 +40,8 @@ pub enum Connection {
     Serial(fn(seed: u64, scenario: &Scenario) -> Box<dyn SerialDevice>),
     /// By Bluetooth Low Energy.
     Gatt(fn(seed: u64, scenario: &Scenario, truth: Truth) -> Box<dyn Peripheral>),
+    /// By what it advertises, without a connection.
+    Broadcast(fn(seed: u64, scenario: &Scenario, truth: Truth) -> Box<dyn Peripheral>),
 }
 
 /// A row of the table of devices.
@@ -157,12 +161,21 @@ pub const DEVICES: &[Device] = &[
     },
     spot::<Thermometer>("Health Thermometer Service 0x1809", "thermopile"),
     spot::<Scale>("Weight Scale Service 0x181D", "load cells"),
+    broadcast::<Weight>("Xiaomi service data 0x181D", "load cells"),
+    broadcast::<Composition>("Xiaomi service data 0x181B", "load cells, foot electrodes"),
 ];
 
 /// The row of a device that measures now and then and indicates its results.
 const fn spot<M: Model + 'static>(protocol: &'static str, parts: &'static str) -> Device {
     let connection = Connection::Gatt(|seed, scenario, truth| Box::new(Spot::<M>::new(seed, scenario, truth)));
     Device { name: M::NAME, driver: M::NAME, connection, protocol, parts }
+}
+
+/// The row of a scale that only advertises.
+const fn broadcast<M: ScaleModel + 'static>(protocol: &'static str, parts: &'static str) -> Device {
+    let connection =
+        Connection::Broadcast(|seed, scenario, truth| Box::new(advertising_scale::Scale::<M>::new(seed, scenario, truth)));
+    Device { name: M::NAME, driver: "weight-scale", connection, protocol, parts }
 }
 
 /// The row of a serial oximeter.
@@ -183,7 +196,7 @@ impl Device {
     pub fn link(&self) -> &'static str {
         match self.connection {
             Connection::Serial(_) => "serial",
-            Connection::Gatt(_) => "ble",
+            Connection::Gatt(_) | Connection::Broadcast(_) => "ble",
         }
     }
 

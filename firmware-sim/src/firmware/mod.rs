@@ -1,6 +1,7 @@
 //! Firmware of the devices, one file each, on embedded-hal and embedded-io traits: nothing here knows a board, a thread, a
 //! clock or std. Time comes as ticks of the part that samples, or as milliseconds since power-up.
 
+pub mod advertising_scale;
 pub mod blood_pressure_omron;
 pub mod calendar;
 pub mod cuff_gauge;
@@ -51,6 +52,7 @@ pub(crate) fn nearest(value: f32) -> i32 {
 #[cfg(test)]
 mod tests {
     const FILES: &[(&str, &str)] = &[
+        ("advertising_scale", include_str!("advertising_scale.rs")),
         ("blood_pressure_omron", include_str!("blood_pressure_omron.rs")),
         ("calendar", include_str!("calendar.rs")),
         ("cuff_gauge", include_str!("cuff_gauge.rs")),

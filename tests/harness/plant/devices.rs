@@ -37,7 +37,12 @@ impl Simulated {
     /// Whether it is met on the virtual BlueZ.
     #[must_use]
     pub fn bluetooth(self) -> bool {
-        DEVICES.get(self.0).is_some_and(|device| matches!(device.connection, Connection::Gatt(_)))
+        DEVICES.get(self.0).is_some_and(|device| matches!(device.connection, Connection::Gatt(_) | Connection::Broadcast(_)))
+    }
+
+    /// Whether it is listened to, and never connected to.
+    fn only_advertises(self) -> bool {
+        DEVICES.get(self.0).is_some_and(|device| matches!(device.connection, Connection::Broadcast(_)))
     }
 
     /// The arguments of `kit-sim` for a device on a serial line.
@@ -60,12 +65,14 @@ impl Simulated {
             Some(address) => format!("address = \"{address}\""),
             None => format!("port = {}", quoted(&places.meeting_point(self))),
         };
-        format!("\n[[device]]\nidentity = \"{}\"\ndriver = \"{}\"\n{place}\n", self.name(), self.driver())
+        // Nobody is there who would open a measurement window.
+        let more = if self.only_advertises() { "broadcast = true\nwindow = false\n" } else { "" };
+        format!("\n[[device]]\nidentity = \"{}\"\ndriver = \"{}\"\n{place}\n{more}", self.name(), self.driver())
     }
 
     /// The address of a Bluetooth device.
     fn address(self, seed: u64) -> Option<String> {
-        let Connection::Gatt(make) = DEVICES.get(self.0)?.connection else { return None };
+        let (Connection::Gatt(make) | Connection::Broadcast(make)) = DEVICES.get(self.0)?.connection else { return None };
         let octets = make(seed, &Scenario::default(), Truth::none()).address();
         Some(octets.map(|octet| format!("{octet:02X}")).join(":"))
     }

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 mod meter;
+mod scales;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};

@@ -9,12 +9,14 @@ use std::time::Duration;
 use btleplug::api::{Central as _, CentralEvent, CentralState, Manager as _, Peripheral as _, ScanFilter, ValueNotification};
 use btleplug::platform::{Adapter, Manager, Peripheral, PeripheralId};
 use futures_util::{Stream, StreamExt as _};
+use kit_protocol::moment::Moment;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::broadcast::{ADVERTS_MAX, Advert};
 use super::conversation;
 use super::{CentralError, HEALTH_PERIOD, Opening, Request, Sighting, Wanted};
 use crate::transport::{Address, Clock, Identity, shown};
@@ -83,6 +85,8 @@ pub(super) struct Air {
     connects: AtomicU32,
     connects_max: u32,
     failing: watch::Sender<Option<CentralError>>,
+    /// What devices advertise, for those who listen.
+    adverts: broadcast::Sender<Arc<Advert>>,
 }
 
 /// A device taken for one conversation; given back when this is dropped.
@@ -133,6 +137,7 @@ impl Air {
             connects: AtomicU32::new(0),
             connects_max,
             failing,
+            adverts: broadcast::Sender::new(ADVERTS_MAX),
         });
         air.listen().await;
         match air.failing.borrow().clone() {
@@ -153,6 +158,9 @@ impl Air {
                     }
                     Some(Request::Find(wanted, answer)) => {
                         tasks.spawn(Arc::clone(&self).answer_find(wanted, answer));
+                    }
+                    Some(Request::Listen(wanted, answer)) => {
+                        tasks.spawn(super::broadcast::serve(Arc::clone(&self), wanted, answer));
                     }
                     None => break CentralError::Gone("it was closed".to_owned()),
                 },
@@ -209,6 +217,13 @@ impl Air {
     // ---- who is there ----
 
     async fn dispatch(&self, event: CentralEvent) {
+        let at = (self.clock)();
+        let advertised = match &event {
+            CentralEvent::ServiceDataAdvertisement { id, service_data } if self.adverts.receiver_count() > 0 => {
+                Some((id.clone(), service_data.clone()))
+            }
+            _ => None,
+        };
         match event {
             CentralEvent::DeviceDiscovered(id) | CentralEvent::ServicesAdvertisement { id, .. } => self.learn(&id).await,
             CentralEvent::RssiUpdate { id, .. }
@@ -230,6 +245,23 @@ impl Air {
             }
             _ => {}
         }
+        if let Some((id, data)) = advertised {
+            self.tell(at, &id, data);
+        }
+    }
+
+    /// Tells those who listen what a device advertises.
+    fn tell(&self, at: Moment, id: &PeripheralId, data: HashMap<Uuid, Vec<u8>>) {
+        let table = self.table();
+        let Some(seen) = table.devices.get(id) else { return };
+        let (address, name) = (seen.address, seen.name.clone());
+        // Nobody listens any more: nobody misses it.
+        let _nobody = self.adverts.send(Arc::new(Advert { address, name, at, data: data.into_iter().collect() }));
+    }
+
+    /// What devices advertise from now on.
+    pub(super) fn adverts(&self) -> broadcast::Receiver<Arc<Advert>> {
+        self.adverts.subscribe()
     }
 
     /// A known device was heard; `false` if it is not known.

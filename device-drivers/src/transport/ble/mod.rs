@@ -20,9 +20,12 @@
 //! - Nothing tells that bluetoothd was restarted or an adapter pulled out: scanning is asked for again every
 //!   [`HEALTH_PERIOD`]. If that is not refused, discovery had ended and subscriptions with it.
 //!
+//! A device that only advertises is never connected to: it is listened to, see [`Central::listen`].
+//!
 //! Pairing is not done here yet: a link reports [`Security::None`](crate::driver::Security::None).
 
 mod air;
+mod broadcast;
 mod conversation;
 
 use std::time::Duration;
@@ -33,6 +36,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::air::Air;
+pub use self::broadcast::SILENCE_MAX;
 use super::{Address, Clock, Link};
 
 /// A Central without open links is worn out after so many connections; one with open links after twice as many.
@@ -113,6 +117,7 @@ pub enum CentralError {
 enum Request {
     Connect(Wanted, oneshot::Sender<Result<Link, CentralError>>),
     Find(Wanted, oneshot::Sender<Sighting>),
+    Listen(Wanted, oneshot::Sender<Result<Link, CentralError>>),
 }
 
 /// The process's side of the radio. When it is dropped its links are closed, and its connection to bluetoothd.
@@ -166,6 +171,19 @@ impl Central {
     pub async fn connect(&self, wanted: &Wanted) -> Result<Link, CentralError> {
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Connect(wanted.clone(), answer)).await?;
+        match answered.await {
+            Ok(link) => link,
+            Err(_) => Err(self.failed().await),
+        }
+    }
+
+    /// Waits until such a device advertises data under one of `wanted.services`, and listens to it without connecting. The link
+    /// is up for as long as that goes on; equal data comes once, however often it is repeated. No command can be carried out.
+    ///
+    /// Errors: any but [`CentralError::Unavailable`].
+    pub async fn listen(&self, wanted: &Wanted) -> Result<Link, CentralError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Listen(wanted.clone(), answer)).await?;
         match answered.await {
             Ok(link) => link,
             Err(_) => Err(self.failed().await),
