@@ -207,11 +207,28 @@ fn segments_are_deleted_only_where_that_is_allowed_and_all_of_them_is_durable() 
     forbidden.push(Step::Quiet);
     play(&Start::default(), &forbidden);
 
-    // Its block is refused.
-    let mut refused = stored(&points);
-    refused.insert(0, Step::HoldAnswers);
-    refused.extend([Step::RefuseNext, Step::Answer, Step::Quiet]);
-    play(&may, &refused);
+    assert_eq!([deletes(&points, false), deletes(&points, true)], [true, false], "its block is refused");
+}
+
+/// Whether the segment is deleted where all that is handed over is answered `Stored`, or its samples are refused.
+fn deletes(points: &[[Option<Point>; 3]], refuse: bool) -> bool {
+    let mut session = session(&Start { may_delete: true, ..Start::default() });
+    let now = Moment::ZERO;
+    session.handle_event(now, Event::Up { mtu: 23, security: Security::None, has: &[Endpoint::SERIAL] });
+    let mut deleted = false;
+    for step in stored(points) {
+        let Step::Sends(from, by, octets) = step else { continue };
+        session.handle_event(now, Event::Received { from, octets: &octets, by });
+        let outputs: Vec<_> = std::iter::from_fn(|| session.poll_output()).collect();
+        for (reading, output) in outputs.into_iter().flatten() {
+            let refused = refuse && matches!(output, Output::Samples { .. });
+            session.handle_event(now, if refused { Event::Refused { reading } } else { Event::Stored { reading } });
+        }
+        while let Some(command) = session.poll_command() {
+            deleted |= matches!(command, crate::driver::Command::Write { octets, .. } if octets == Command::Delete(OF).encode());
+        }
+    }
+    deleted
 }
 
 /// A segment of six points of which the second packet never comes, as often as it is asked for.
@@ -223,7 +240,7 @@ fn ends_early(asked: &[&[[Option<Point>; 3]]]) -> Vec<Step> {
             script.extend([writes(Command::StopStored), writes(Command::StartStored(OF))]);
         }
         script.extend(points.iter().map(|points| sends(Message::Points(*points).encode())));
-        script.push(Step::Wait(Duration::from_secs(3)));
+        script.push(Step::Wait(Duration::from_millis(2_100)));
     }
     script.extend([writes(Command::StopStored), writes(Command::Start), Step::Quiet]);
     script
