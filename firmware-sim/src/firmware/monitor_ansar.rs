@@ -36,6 +36,9 @@ const REFRACTORY_BREATH: u32 = 75;
 /// Without a beat, a breath, for so many samples there is no rate: 3 s and 20 s.
 const BEATLESS: u32 = 600;
 const APNEA: u32 = 1_000;
+/// Before so many samples nobody knows how high a wave is: 2 s and 6 s.
+const SETTLING_HEART: u16 = 400;
+const SETTLING_CHEST: u16 = 300;
 /// A beat and a breath are at least so high, digits.
 const HEIGHT_MIN: f32 = 12.0;
 /// A temperature is shown when so many conversions in a row …
@@ -59,6 +62,9 @@ pub struct Inputs {
 struct Rhythm<const N: usize> {
     refractory: u32,
     silence: u32,
+    /// Samples that its middle is the mean of, of as many as are waited for before a wave counts.
+    samples: u16,
+    settling: u16,
     /// The signal's middle, and how high it rises above it.
     mean: f32,
     height: f32,
@@ -69,25 +75,35 @@ struct Rhythm<const N: usize> {
 }
 
 impl<const N: usize> Rhythm<N> {
-    const fn new(refractory: u32, silence: u32) -> Self {
-        Self { refractory, silence, mean: 0.0, height: 0.0, above: false, since: 0, intervals: [0; N], found: 0 }
+    const fn new(refractory: u32, silence: u32, settling: u16) -> Self {
+        Self {
+            refractory,
+            silence,
+            samples: 0,
+            settling,
+            mean: 0.0,
+            height: 0.0,
+            above: false,
+            since: 0,
+            intervals: [0; N],
+            found: 0,
+        }
     }
 
     fn push(&mut self, sample: f32) {
-        /// The middle follows within some thousand samples, the height falls by half in about as many.
-        const SLOWLY: f32 = 1.0 / 2_048.0;
-        if self.mean == 0.0 {
-            self.mean = sample;
-        }
-        self.mean += (sample - self.mean) * SLOWLY;
+        /// The middle is the mean of so many samples, and the height falls by half in about as many.
+        const SLOWLY: u16 = 2_048;
+        self.samples = (self.samples + 1).min(SLOWLY);
+        self.mean += (sample - self.mean) / f32::from(self.samples);
         let wave = sample - self.mean;
-        self.height = (self.height * (1.0 - SLOWLY)).max(wave);
+        self.height = (self.height * (1.0 - 1.0 / f32::from(SLOWLY))).max(wave);
         self.since = self.since.saturating_add(1);
         if self.since > self.silence {
             self.found = 0;
         }
         let high = wave > self.height * 0.6;
-        if high && !self.above && self.height >= HEIGHT_MIN && self.since >= self.refractory {
+        let settled = self.samples >= self.settling && self.height >= HEIGHT_MIN;
+        if high && !self.above && settled && self.since >= self.refractory {
             // The first one has no interval.
             if self.found > 0 {
                 self.intervals.rotate_right(1);
@@ -146,8 +162,8 @@ where
             cuff: Cuff::start(gauge, drives),
             uart,
             signal: PulseSignal::default(),
-            heart: Rhythm::new(REFRACTORY_BEAT, BEATLESS),
-            chest: Rhythm::new(REFRACTORY_BREATH, APNEA),
+            heart: Rhythm::new(REFRACTORY_BEAT, BEATLESS, SETTLING_HEART),
+            chest: Rhythm::new(REFRACTORY_BREATH, APNEA, SETTLING_CHEST),
             tick: 0,
             waves: still(),
             pressure: None,
@@ -228,7 +244,7 @@ where
                     self.heart.push(f32::from(sample));
                 }
             }
-            None => self.heart = Rhythm::new(REFRACTORY_BEAT, BEATLESS),
+            None => self.heart = Rhythm::new(REFRACTORY_BEAT, BEATLESS, SETTLING_HEART),
         }
         if !self.tick.is_multiple_of(WAVE_TICKS) {
             return;
@@ -239,7 +255,7 @@ where
                 *slot = impedance;
                 self.chest.push(f32::from(impedance));
             }
-            _ => self.chest = Rhythm::new(REFRACTORY_BREATH, APNEA),
+            _ => self.chest = Rhythm::new(REFRACTORY_BREATH, APNEA, SETTLING_CHEST),
         }
         if let Some(slot) = self.waves.pleth.get_mut(place).filter(|_| self.signal.finger()) {
             let digits = f32::from(Waves::PLETH_ZERO) + PLETH_DIGITS * self.signal.wave();
