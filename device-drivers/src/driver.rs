@@ -15,6 +15,9 @@ use uuid::Uuid;
 pub const MEASUREMENTS_UNSTORED_MAX: usize = 64;
 /// At most so much signal may await [`Event::Stored`]; then polling stops.
 pub const SIGNAL_UNSTORED_MAX: Duration = Duration::from_secs(10);
+/// Of a recording out of a device's memory no second counts for less than so many samples, however far apart they were
+/// measured: what waits is still in the memory, and only its room counts.
+pub const STORED_SAMPLES_A_SECOND: u32 = 300;
 /// The most octets that a session has remembered.
 pub const REMEMBERED_OCTETS_MAX: usize = 128;
 /// The most octets one command writes.

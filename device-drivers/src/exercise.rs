@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kit_protocol::moment::Moment;
-use kit_protocol::reading::RecordingHead;
+use kit_protocol::reading::{Memory, RecordingHead};
 
 use crate::driver::{
     About, By, Command, DownReason, Driver, DriverError, Effect, Endpoint, Event, Link, LinkError, MEASUREMENTS_UNSTORED_MAX,
@@ -243,7 +243,8 @@ impl<'a> Bench<'a> {
                 let head = self.recordings.get(&recording).expect("samples only of a recording that began");
                 let frames = block.samples.len() / head.channels.len();
                 assert!(frames > 0 && block.samples.len() == frames * head.channels.len(), "{}: half a frame", self.driver.name);
-                let span = wave::span(u64::try_from(frames).unwrap_or(u64::MAX), head.rate);
+                let frames = u64::try_from(frames).unwrap_or(u64::MAX);
+                let span = if head.memory == Memory::Stored { wave::stored_span } else { wave::span }(frames, head.rate);
                 self.unstored.insert(token, span);
                 let unstored: Duration = self.unstored.values().sum();
                 assert!(unstored <= SIGNAL_UNSTORED_MAX, "{}: {unstored:?} of signal unstored", self.driver.name);

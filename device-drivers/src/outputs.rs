@@ -112,19 +112,21 @@ impl Outputs {
         self.push(Output::Begin { recording, head }, Weight::default());
     }
 
-    /// Takes in a block that lasts `span`, or, where there is no room, declares its samples lost before the next one.
-    pub(crate) fn samples(&mut self, recording: u32, mut block: Block, channels: usize, span: Duration) {
+    /// Takes in a block that lasts `span`, or, where there is no room, declares its samples lost before the next one. Gives
+    /// the token it will be answered by, where it was taken.
+    pub(crate) fn samples(&mut self, recording: u32, mut block: Block, channels: usize, span: Duration) -> Option<Token> {
         match self.set_time.as_mut().map_or(Part::Whole, |set_time| set_time.take(recording, &mut block, channels)) {
             Part::Whole => self.take_samples(recording, block, channels, span),
             Part::Last(span) => {
-                self.take_samples(recording, block, channels, span);
+                let token = self.take_samples(recording, block, channels, span);
                 self.finish(recording);
+                token
             }
-            Part::None => {}
+            Part::None => None,
         }
     }
 
-    fn take_samples(&mut self, recording: u32, block: Block, channels: usize, span: Duration) {
+    fn take_samples(&mut self, recording: u32, block: Block, channels: usize, span: Duration) -> Option<Token> {
         if self.signal_waiting + span > SIGNAL_WAITING_MAX {
             let first = block.device_counter.unwrap_or(block.first);
             let count = u64::try_from(block.samples.len() / channels.max(1)).unwrap_or(u64::MAX);
@@ -132,15 +134,16 @@ impl Outputs {
                 Some(lost) => lost.count = first.saturating_add(count).saturating_sub(lost.first),
                 None => self.lost = Some(Lost { recording, first, count }),
             }
-            return;
+            return None;
         }
         self.declare_lost();
         let quality = self.judging.as_mut().and_then(|judging| judging.samples(recording, &block));
-        if !block.samples.is_empty() {
+        let token = (!block.samples.is_empty()).then(|| {
             self.signal_waiting += span;
-            self.push(Output::Samples { recording, block }, Weight { signal: span, ..Weight::default() });
-        }
+            self.push(Output::Samples { recording, block }, Weight { signal: span, ..Weight::default() })
+        });
         self.quality(quality);
+        token
     }
 
     /// Where there is no room for it, the next one comes soon.

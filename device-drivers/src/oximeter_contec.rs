@@ -3,10 +3,10 @@
 //! Ports: 115,200 baud for protocol 7.0, 19,200 for the older ones, 8 data bits, no parity; service 0xFF12, written at
 //! 0xFF01, notified at 0xFF02. Source: [`contec`], [`bci`] and [`contec_bt`]. The protocols are told apart by themselves;
 //! a port where nothing comes is tried at the other speed. What a device measures is a reading every 10 s and the waveform.
-//! What it stored (protocol 7.0) comes first: each point that has a value is a stored reading. A device gives its points
-//! no numbers; a point's second since 2000 by the device's clock stands for one, so that it is known again, and a segment
-//! without a time is left on the device. Segments are deleted, where that is allowed, only when every point of every one
-//! came and is durable.
+//! What it stored (protocol 7.0) comes first: each segment is a stored recording of a point a second ([`trend`]), since a
+//! night has 30,000 of them. A segment has no number; its first second since 2000 by the device's clock stands for one, so
+//! that it is known again, and one without a time is left on the device. Segments are deleted, where that is allowed, only
+//! when every point of every one came and is durable.
 //! The rate of the waveform over Bluetooth is that of the family; the one capture does not state it.
 //!
 //! [`contec`]: kit_protocol::serial::contec
@@ -14,6 +14,7 @@
 //! [`contec_bt`]: kit_protocol::serial::contec_bt
 
 mod memory;
+mod trend;
 
 use std::time::Duration;
 
@@ -140,7 +141,6 @@ impl Talk for Contec {
             framer.push(octets, |found| any |= self.notified(now, &found, io));
             self.air = framer;
         }
-        self.memory.hand_over(now, io);
         any
     }
 
@@ -151,12 +151,14 @@ impl Talk for Contec {
         std::mem::take(&mut self.air).finish(|found| {
             self.notified(now, &found, io);
         });
-        self.memory.hand_over(now, io);
     }
 
-    fn answered(&mut self, now: Moment, reading: Token, stored: bool, io: &mut Io) {
+    fn refill(&mut self, io: &mut Io) {
+        self.memory.hand_over(io);
+    }
+
+    fn answered(&mut self, _now: Moment, reading: Token, stored: bool, io: &mut Io) {
         self.memory.answered(reading, stored);
-        self.memory.hand_over(now, io);
         if let Some(commands) = self.memory.delete() {
             commands.into_iter().for_each(|command| io.write(command.encode()));
         }
@@ -172,7 +174,6 @@ impl Talk for Contec {
             Stage::Remembering if self.memory.waits_until().is_some_and(|until| until <= now) => {
                 let next = self.memory.timeout(now, io);
                 self.go_on(next, io);
-                self.memory.hand_over(now, io);
             }
             _ => {}
         }

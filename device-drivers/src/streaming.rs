@@ -48,6 +48,8 @@ pub(crate) trait Talk: Send {
     fn answered(&mut self, _now: Moment, _reading: Token, _stored: bool, _io: &mut Io) {}
     /// The time that [`Talk::wakes`] names has come.
     fn timeout(&mut self, _now: Moment, _io: &mut Io) {}
+    /// Nothing waits to be handed over: it may give more of what it holds back for that.
+    fn refill(&mut self, _io: &mut Io) {}
     /// When it wants to be woken.
     fn wakes(&self) -> Option<Moment> {
         None
@@ -144,6 +146,11 @@ impl Io {
         if self.outputs.measured(measured).is_ok() {
             self.next_reading = Some(now + self.interval);
         }
+    }
+
+    /// The number of a recording beside the waveform.
+    pub(crate) fn recording_number(&mut self) -> u32 {
+        self.numbers.next()
     }
 
     /// Takes in one sample of the waveform.
@@ -413,6 +420,9 @@ impl<T: Talk> Session for Streaming<T> {
     }
 
     fn poll_output(&mut self) -> Option<Result<(Token, Output), DriverError>> {
+        if self.io.outputs.is_empty() {
+            self.talk.refill(&mut self.io);
+        }
         self.io.outputs.poll()
     }
 

@@ -17,7 +17,7 @@ const BLOCK: Duration = Duration::from_secs(1);
 pub(crate) struct Numbers(u32);
 
 impl Numbers {
-    fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         self.0 += 1;
         self.0
     }

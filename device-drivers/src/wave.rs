@@ -5,6 +5,8 @@ use std::time::Duration;
 use kit_protocol::moment::Moment;
 use kit_protocol::reading::{Block, Rate};
 
+use crate::driver::STORED_SAMPLES_A_SECOND;
+
 /// What is said of every sample of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
@@ -79,6 +81,11 @@ pub(crate) fn span(frames: u64, rate: Rate) -> Duration {
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
 }
 
+/// What so many frames out of a device's memory count for in the bounds of what may wait.
+pub(crate) fn stored_span(frames: u64, rate: Rate) -> Duration {
+    span(frames, rate).min(span(frames, Rate { samples: STORED_SAMPLES_A_SECOND, seconds: 1 }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,5 +118,7 @@ mod tests {
     fn spans_are_exact() {
         assert_eq!(span(75, Rate { samples: 75, seconds: 1 }), Duration::from_secs(1));
         assert_eq!(span(1, Rate { samples: 500, seconds: 1 }), Duration::from_millis(2));
+        assert_eq!(stored_span(300, Rate { samples: 1, seconds: 1 }), Duration::from_secs(1), "a point a second");
+        assert_eq!(stored_span(500, Rate { samples: 500, seconds: 1 }), Duration::from_secs(1));
     }
 }

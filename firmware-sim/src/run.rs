@@ -254,7 +254,8 @@ impl Runner {
         }
         let Self { device, faults, waiting, numbered, .. } = self;
         device.advance(at, &mut |emission| {
-            let number = |carried: &Carried| matches!(carried, Carried::Row { counter: Some(_), .. });
+            // What a memory holds is numbered too, but not by its frames.
+            let number = |carried: &Carried| matches!(carried, Carried::Row { stream: 0, counter: Some(_), .. });
             *numbered |= emission.carries.iter().any(number);
             queue(faults, waiting, emission, *numbered);
         });

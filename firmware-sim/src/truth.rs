@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use kit_protocol::json::{Line, ReadingLine};
 use kit_protocol::moment::Moment;
-use kit_protocol::reading::Measured;
+use kit_protocol::reading::{Kind, Measured};
 use serde_json::json;
 
 /// A run of rows is written at the latest after this long.
@@ -78,6 +78,13 @@ pub struct StreamHead {
     pub rate_hz: u32,
 }
 
+impl StreamHead {
+    /// Whether it is out of a memory, whose rows are sent again with every download: no live waveform is of this kind.
+    fn is_stored(&self) -> bool {
+        self.kind == Kind::PulseOximetry.name()
+    }
+}
+
 /// One row as it went onto the link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -132,6 +139,7 @@ impl Stream {
             "boottime_ns": first.at.as_nanos(),
             "first_counter": first.counter,
             "delivered": first.delivered,
+            "stored": self.head.is_stored(),
             "rows": values,
         }}))
     }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use device_drivers::driver::{
-    About, By, Command, DownReason, Driver, Effect, Endpoint, Event, LinkError, Security, Session, Start, Token,
+    About, By, Command, DownReason, Driver, Effect, Endpoint, Event, LinkError, Security, Session, Start, Token, UnlockKey,
 };
 use device_drivers::registry;
 use device_drivers::transport::ble::SILENCE_MAX;
-use firmware_sim::devices::{self, Connection, STEP, SerialDevice};
+use firmware_sim::devices::{self, Carried, Connection, Emission, STEP, SerialDevice};
 use firmware_sim::faults::Scenario;
 use firmware_sim::link::gatt::{Characteristic, Outgoing, Peripheral, Service, bluetooth};
-use firmware_sim::truth::Truth;
+use firmware_sim::truth::{Row, Stream, Truth};
 use kit_agent::acquisition::belonging::{Judge, Slots};
 use kit_agent::acquisition::marks::{Marks, last_record_key};
 use kit_agent::acquisition::recorder::{Answer, Conversation, Recorder};
@@ -51,7 +51,9 @@ pub struct Visit {
     pub civil_time: Option<DateTime>,
     /// Whether the device's records may be deleted once they are durable.
     pub may_delete: bool,
-    /// Where the device's truth goes.
+    /// The key that was written into the device at its pairing.
+    pub unlock_key: Option<[u8; 16]>,
+    /// Where the device's truth goes; of a line its streams only.
     pub truth: Truth,
 }
 
@@ -66,6 +68,7 @@ impl Visit {
             reading_every: Duration::from_secs(10),
             civil_time: None,
             may_delete: false,
+            unlock_key: None,
             truth: Truth::none(),
         }
     }
@@ -86,12 +89,19 @@ pub fn attend(name: &str, visit: &Visit) -> Result<Filed, Failure> {
     let driver = registry::find(device.driver).ok_or_else(|| format!("no driver {}", device.driver))?;
     let mut bedside = Bedside::new(driver, visit);
     match device.connection {
-        Connection::Serial(make) => bedside.by_line(&mut *make(visit.seed, &visit.scenario)),
+        Connection::Serial(make) => bedside.by_line(&mut *make(visit.seed, &visit.scenario))?,
         Connection::Gatt(make) => bedside.by_radio(&mut *make(visit.seed, &visit.scenario, visit.truth.clone())),
         Connection::Broadcast(make) => bedside.by_ear(&mut *make(visit.seed, &visit.scenario, visit.truth.clone())),
     }
-    bedside.end(DownReason::Closed);
-    Ok(Filed { began: bedside.began, drafts: bedside.drafts })
+    Ok(bedside.filed())
+}
+
+/// The same of a Bluetooth device that stands in no table: another model, other settings.
+pub fn attend_to(driver: &str, device: &mut dyn Peripheral, visit: &Visit) -> Result<Filed, Failure> {
+    let driver = registry::find(driver).ok_or_else(|| format!("no driver {driver}"))?;
+    let mut bedside = Bedside::new(driver, visit);
+    bedside.by_radio(device);
+    Ok(bedside.filed())
 }
 
 /// What a device on the air says in a conversation with its driver.
@@ -196,8 +206,15 @@ impl<'a> Bedside<'a> {
         }
     }
 
+    fn filed(mut self) -> Filed {
+        self.end(DownReason::Closed);
+        Filed { began: self.began, drafts: self.drafts }
+    }
+
     /// The device on a line that stays plugged in.
-    fn by_line(&mut self, device: &mut dyn SerialDevice) {
+    fn by_line(&mut self, device: &mut dyn SerialDevice) -> Result<(), Failure> {
+        let mut streams: Vec<Stream> =
+            device.streams().into_iter().map(|head| Stream::new(self.visit.truth.clone(), head)).collect();
         self.up(wire::Source::Serial, &[Endpoint::SERIAL]);
         while self.now.since(self.began) < self.visit.span {
             self.pass(STEP);
@@ -209,15 +226,27 @@ impl<'a> Bedside<'a> {
                     }
                     Command::Port(token, _) | Command::Subscribe(token, _) => self.event(Event::Done { command: token }),
                     Command::Read(command, from) => self.event(Event::Failed { command, error: LinkError::NoEndpoint(from) }),
-                    Command::Close => return self.end(DownReason::Closed),
+                    Command::Close => {
+                        self.end(DownReason::Closed);
+                        return Ok(());
+                    }
                 }
             }
             let mut sent = Vec::new();
-            device.advance(self.now.since(self.began), &mut |emission| sent.push(emission.octets));
-            for octets in sent {
+            device.advance(self.now.since(self.began), &mut |emission| sent.push(emission));
+            for Emission { octets, carries, .. } in sent {
+                for carried in carries {
+                    if let Carried::Row { stream, counter, values } = carried
+                        && let Some(stream) = streams.get_mut(stream)
+                    {
+                        stream.push(Row { at: self.now, counter, values, delivered: true })?;
+                    }
+                }
                 self.event(Event::Received { from: Endpoint::SERIAL, octets: &octets, by: By::Serial });
             }
         }
+        streams.iter_mut().try_for_each(Stream::flush)?;
+        Ok(())
     }
 
     /// The device on the air: connected to whenever it advertises.
@@ -362,6 +391,7 @@ impl<'a> Bedside<'a> {
             civil_time: self.visit.civil_time,
             may_delete: self.visit.may_delete,
             may_set_clock: self.visit.civil_time.is_some(),
+            unlock_key: self.visit.unlock_key.map(UnlockKey),
             stream_interval: Some(self.visit.reading_every),
             ..Start::default()
         };
@@ -474,6 +504,8 @@ pub fn token(number: usize) -> Token {
 
 #[cfg(test)]
 mod tests {
+    use firmware_sim::devices::blood_pressure_omron::Monitor;
+    use firmware_sim::firmware::blood_pressure_omron::hem_7322t;
     use kit_protocol::uplink::wire::record::Content;
 
     use super::*;
@@ -487,5 +519,25 @@ mod tests {
             let refused = drafts.iter().find(|draft| matches!(draft.content, Content::Refusal(_)));
             assert!(refused.is_none(), "{}: {:?}", device.name, refused.map(|draft| &draft.content));
         }
+    }
+
+    /// Users of the pressures in a visit to an Omron HEM-7322T, which is opened by the key of its pairing.
+    fn users_of_an_omron(key: Option<[u8; 16]>) -> BTreeSet<Option<u32>> {
+        let model = hem_7322t([0x5a; 16]);
+        let visit = Visit { unlock_key: key, ..Visit::of(3, Duration::from_secs(90)) };
+        let mut device = Monitor::with_settings(visit.seed, &visit.scenario, Truth::none(), model);
+        let drafts = attend_to("blood-pressure-omron", &mut device, &visit).unwrap().drafts;
+        let user = |draft: &Draft| match &draft.content {
+            Content::Reading(reading) => Some(reading.user),
+            _ => None,
+        };
+        drafts.iter().filter_map(user).collect()
+    }
+
+    #[test]
+    fn a_monitor_that_is_opened_by_a_key_gives_each_users_pressures_to_who_has_it_and_nothing_to_others() {
+        assert_eq!(users_of_an_omron(Some([0x5a; 16])), BTreeSet::from([Some(1), Some(2)]));
+        assert!(users_of_an_omron(Some([0x5b; 16])).is_empty());
+        assert!(users_of_an_omron(None).is_empty());
     }
 }

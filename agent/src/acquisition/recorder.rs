@@ -1,7 +1,8 @@
 //! The Recorder: only here does what a driver measured become a record, and only what is on the disk is answered `Stored`.
 //!
 //! Pure: outputs of a session go in, [`Filing`]s come out; the shell appends each and, once it is durable, hands the
-//! answers back to the session. A waveform is cut into segments of up to 4 s; what a stream lost is declared `Missed`.
+//! answers back to the session. A waveform is cut into segments of up to 4 s, a slow one out of a memory into longer ones; what
+//! a stream lost is declared `Missed`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::identity::memories::DeviceMemory;
 use crate::store::outbox::{Class, Mark, VALUE_SEALED_OCTETS_MAX};
 use crate::store::thread::Draft;
 
-/// Signal that one segment holds, at most.
+/// Signal that one segment of a stream holds, at most.
 const SEGMENT_SPAN_MAX: Duration = Duration::from_secs(4);
 /// Octets of a refused measurement that are kept.
 const REFUSED_OCTETS_MAX: usize = VALUE_SEALED_OCTETS_MAX - 600;

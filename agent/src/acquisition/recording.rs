@@ -21,6 +21,10 @@ pub(super) const SEGMENT_SAMPLES_MIN: usize = 16;
 const SEGMENT_OVERHEAD_MAX: usize = 1_000;
 /// Spans of flags that one segment names, at most: about 20 octets each.
 const FLAGS_MAX: usize = 32;
+/// A slow recording out of a memory is cut into segments of so many samples: while it waits, its device has it still.
+const STORED_SEGMENT_SAMPLES: usize = 300;
+/// What a memory or a file holds comes at once: no sample is received later than another by where it stands.
+const AT_ONCE: Rate = Rate { samples: 1, seconds: 0 };
 
 /// A recording under way.
 pub(super) struct Recording {
@@ -61,9 +65,8 @@ pub(super) trait Paced {
 impl Paced for RecordingHead {
     fn samples_in(&self, span: Duration) -> usize {
         let per_second = u64::from(self.rate.samples) / u64::from(self.rate.seconds.max(1));
-        usize::try_from(per_second.saturating_mul(span.as_secs()))
-            .unwrap_or(usize::MAX)
-            .clamp(SEGMENT_SAMPLES_MIN, flac::SAMPLES_MAX / 2)
+        let least = if self.memory == Memory::Stored { STORED_SEGMENT_SAMPLES } else { SEGMENT_SAMPLES_MIN };
+        usize::try_from(per_second.saturating_mul(span.as_secs())).unwrap_or(usize::MAX).clamp(least, flac::SAMPLES_MAX / 2)
     }
 }
 
@@ -83,6 +86,11 @@ impl Recording {
         (!self.is_live()).then(|| [&self.id.0[..], &[0, 6], octets].concat())
     }
 
+    /// The rate at which its samples are received.
+    fn pace(&self) -> Rate {
+        if self.is_live() { self.head.rate } else { AT_ONCE }
+    }
+
     pub(super) fn channels(&self) -> usize {
         self.head.channels.len().max(1)
     }
@@ -97,14 +105,15 @@ impl Recording {
             self.pending.first = block.first;
             self.pending.device_counter = block.device_counter;
         }
-        self.pending.received(frames_before, block.received, self.head.rate);
+        let pace = self.pace();
+        self.pending.received(frames_before, block.received, pace);
         self.pending.samples.extend_from_slice(&block.samples);
         let frames = self.pending_frames();
         self.pending.flag(block, frames_before, frames - frames_before, self.head.channels.len());
         self.pending.answers.push((frames, Answer::Stored(token)));
         let added = u64::try_from(frames - frames_before).unwrap_or(u64::MAX);
         self.next = block.first.saturating_add(added);
-        self.last_received = block.received + offset_of(added.saturating_sub(1), self.head.rate);
+        self.last_received = block.received + offset_of(added.saturating_sub(1), pace);
         self.lost = None;
     }
 
@@ -164,7 +173,7 @@ impl Recording {
             ..wire::Segment::default()
         };
         self.index = self.index.saturating_add(1);
-        let answers = self.pending.advance(frames, channels, self.head.rate);
+        let answers = self.pending.advance(frames, channels, self.pace());
         (segment, answers)
     }
 }

@@ -466,6 +466,28 @@ fn every_oximeter_is_decoded_from_a_stream_or_a_characteristic() {
 }
 
 #[test]
+fn a_recorded_download_of_a_contec_is_one_recording() {
+    // A segment, its length, its date and time; two points and what fills the packet up.
+    let stream = "0a808081 0880808086808080 07808080948e8892 1280808082a69280 0f88e2c8e1828080".replace(' ', "");
+    let input = Input::Stream(octets(&stream));
+    let decoded = decode(registry::find("oximeter-contec"), None, &input, &Options::default()).unwrap();
+    let line = decoded.lines[0].to_json();
+    assert!(line.contains(r#""leads":["spo2","pulse-rate"],"rate":1,"count":2"#), "{line}");
+    assert!(line.contains(r#""device_time":"2014-08-18T02:38:18""#), "{line}");
+    assert_eq!(decoded.waves[0].rows().collect::<Vec<_>>(), ["98,72", "97,130"]);
+    assert_eq!(decoded.lines.len(), 1);
+}
+
+#[test]
+fn a_record_of_a_contec_spirometer_is_a_reading() {
+    let vectors = include_str!("../../../protocol/vectors/spirometer_contec.txt");
+    let record = vectors.lines().find_map(|line| line.strip_prefix("S01 | ")?.split(' ').next()).unwrap();
+    let lines = lines(Some("spirometer-contec"), Some("ff02"), &[&record[..40], &record[40..]]);
+    assert!(lines[0].contains(r#""name":"fvc","value":"4.32","unit":"L""#), "{lines:?}");
+    assert!(lines[0].contains(r#""device_time":"2026-03-14T09:26:53","record":300"#), "{lines:?}");
+}
+
+#[test]
 fn an_ecg_file_is_a_recording_also_from_hexadecimal() {
     let header = "30303030303533000000323032302d31312d32342030373a31393a31330000000000000000000000ff0000";
     let file = format!("{header}de07fe07fb07ec07e807bb07ed07e707e007ff07fa07eb07e707bb07ed07e707{}", "00".repeat(37));

@@ -1,19 +1,19 @@
-//! The memory of a Contec of protocol 7.0: segments of one point a second.
+//! The memory of a Contec of protocol 7.0: segments of one point a second, each a recording.
 //!
 //! A device sends a whole night in some seconds and cannot be told to wait, so its points wait here until the store has
-//! taken those before them.
+//! taken those before them. A segment counts when all of it has come: its points carry no number of their own. One that ends
+//! early without a word is asked for once more; what comes twice alike is what the device holds.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kit_protocol::gatt::date_time::DateTime;
 use kit_protocol::moment::Moment;
-use kit_protocol::reading::{self, Measured};
 use kit_protocol::serial::contec::{Command, Message, Point, Segment};
 
-use super::hundredths;
+use super::trend::{Advance, HandingOver, SECONDS_TO_2000, Trend, number};
 use crate::driver::Token;
-use crate::streaming::{Io, Oximetry};
+use crate::streaming::Io;
 
 /// A question is answered, and points go on, within this.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -25,8 +25,6 @@ const USER_MAX: u8 = 0x7f;
 const POINTS_MAX: usize = 3 * 86_400;
 /// The user and segment that are asked for first.
 pub(super) const FIRST: Segment = Segment { user: 0, segment: 0 };
-/// Seconds from the start of 1970 to that of 2000: before it no clock was set.
-const SECONDS_TO_2000: i64 = 946_684_800;
 
 /// What is to be done next.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,18 +53,18 @@ enum Stage {
 }
 
 /// What is known of a segment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct About {
     of: Segment,
     octets: Option<u32>,
     date: Option<(u16, u8, u8)>,
     time: Option<[u8; 3]>,
-    /// Points that came.
-    points: u32,
-    /// Octets of them, as its length counts.
+    /// Octets of its points that came, as its length counts.
     came: u32,
     /// Octets among them were lost.
     broken: bool,
+    /// What came of it, and was less than announced.
+    short: Option<Trend>,
 }
 
 impl About {
@@ -86,23 +84,10 @@ impl About {
         self.octets.is_some_and(|octets| self.came >= octets)
     }
 
-    /// What stands for the number of its point: seconds since 2000.
-    fn number(&self, point: u32) -> Option<u64> {
-        u64::try_from(self.start()? + i64::from(point) - SECONDS_TO_2000).ok()
+    /// What stands for its number, where it has points.
+    fn number(&self) -> Option<u64> {
+        self.octets.filter(|octets| *octets > 0).and_then(|_| number(self.start()?))
     }
-
-    fn last_number(&self) -> Option<u64> {
-        // Two octets a point, four where it has an index: the more of both.
-        let points = self.octets? / 2;
-        (points > 0).then(|| self.number(points - 1)).flatten()
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    point: Point,
-    /// Seconds since 1970, where the segment has a time.
-    at: Option<i64>,
 }
 
 /// The conversation about it.
@@ -113,10 +98,12 @@ pub(super) struct Memory {
     segments: Vec<About>,
     /// Points of the segment that comes. They carry no number of their own, so that one that is lost would move all behind it:
     /// where octets were lost among them, none counts, and they are asked for again in the next conversation.
-    coming: Vec<Waiting>,
-    points: VecDeque<Waiting>,
-    /// We asked: what comes unasked then is of an earlier question, and of no segment that can be told.
-    asked: bool,
+    coming: Trend,
+    /// Segments that came whole and wait, with when they begin.
+    waiting: VecDeque<(i64, Trend)>,
+    /// Points of those.
+    points: usize,
+    handing_over: Option<HandingOver>,
     /// Handed over and not yet answered.
     awaited: BTreeSet<Token>,
     may_delete: bool,
@@ -130,9 +117,10 @@ impl Memory {
             stage: Stage::Idle,
             until: Moment::ZERO,
             segments: Vec::new(),
-            coming: Vec::new(),
-            points: VecDeque::new(),
-            asked: false,
+            coming: Trend::default(),
+            waiting: VecDeque::new(),
+            points: 0,
+            handing_over: None,
             awaited: BTreeSet::new(),
             may_delete,
             spoilt: false,
@@ -142,7 +130,6 @@ impl Memory {
     /// The number of segments was asked for.
     pub(super) fn begin(&mut self, now: Moment) {
         self.stage = Stage::Counting;
-        self.asked = true;
         self.until = now + ANSWER_MAX;
     }
 
@@ -154,7 +141,7 @@ impl Memory {
     pub(super) fn spoil(&mut self) {
         if let Stage::Fetching { at } = self.stage {
             self.spoilt = true;
-            self.coming.clear();
+            self.coming = Trend::default();
             self.segments.iter_mut().skip(at).take(1).for_each(|about| about.broken = true);
         }
     }
@@ -168,17 +155,18 @@ impl Memory {
                 self.spoilt |= count > SEGMENTS_MAX;
                 return self.describe(now, 0, io);
             }
-            Message::Length { of, octets } => self.about(of).octets = Some(octets),
-            Message::StartDate { of, year, month, day } => self.about(of).date = Some((year, month, day)),
-            Message::StartTime { of, time } => self.about(of).time = Some(time),
-            Message::PointWithIndex(point) => self.take(now, Some(point), 4),
-            Message::Points(points) => points.into_iter().for_each(|point| self.take(now, point, 2)),
+            Message::Length { of, octets } => self.learn(of, |about| about.octets = Some(octets)),
+            Message::StartDate { of, year, month, day } => self.learn(of, |about| about.date = Some((year, month, day))),
+            Message::StartTime { of, time } => self.learn(of, |about| about.time = Some(time)),
+            Message::PointWithIndex(point) => self.take(now, Some(point), true),
+            Message::Points(points) => points.into_iter().for_each(|point| self.take(now, point, false)),
             _ => return Next::Wait,
         }
         match self.stage {
             Stage::Describing { at } if self.segments.get(at).is_some_and(About::described) => self.describe(now, at + 1, io),
             Stage::Fetching { at } if self.segments.get(at).is_some_and(About::complete) => {
-                self.points.extend(self.coming.drain(..));
+                let came = std::mem::take(&mut self.coming);
+                self.keep(at, came);
                 self.fetch(now, at + 1)
             }
             _ => Next::Wait,
@@ -191,21 +179,56 @@ impl Memory {
             Stage::Idle => Next::Wait,
             Stage::Counting => self.done(),
             Stage::Describing { at } => self.describe(now, at + 1, io),
-            Stage::Fetching { at } => {
-                // Fewer than announced, and no octet out of place: they stand where they are, and stay on the device too.
-                self.spoilt = true;
-                self.points.extend(self.coming.drain(..));
-                self.fetch(now, at + 1)
-            }
+            Stage::Fetching { at } => self.ended_early(now, at),
         }
     }
 
-    /// Hands over points while there is room.
-    pub(super) fn hand_over(&mut self, now: Moment, io: &mut Io) {
-        while let Some(waiting) = self.points.front() {
-            let Ok(token) = io.outputs.measured(measured(now, waiting)) else { return };
-            self.awaited.insert(token);
-            self.points.pop_front();
+    /// Fewer points than announced, and no octet out of place.
+    fn ended_early(&mut self, now: Moment, at: usize) -> Next {
+        let came = std::mem::take(&mut self.coming);
+        let Some(about) = self.segments.get_mut(at) else { return self.done() };
+        match about.short.take() {
+            None if !about.broken && !came.points.is_empty() => {
+                (about.short, about.came) = (Some(came), 0);
+                return self.fetch(now, at);
+            }
+            Some(before) if !about.broken && before.equals(&came) => self.keep(at, came),
+            _ => {}
+        }
+        self.spoilt = true;
+        self.fetch(now, at + 1)
+    }
+
+    /// A segment has come: it is handed over in its turn.
+    fn keep(&mut self, at: usize, came: Trend) {
+        let trend = came.without_filling();
+        match self.segments.get(at).and_then(About::start) {
+            _ if trend.points.is_empty() => {}
+            Some(start) => {
+                self.points += trend.points.len();
+                self.waiting.push_back((start, trend));
+            }
+            // The device said something else of it meanwhile.
+            None => self.spoilt = true,
+        }
+    }
+
+    /// Hands over the next block. Called where nothing else waits: what is measured meanwhile finds its room.
+    pub(super) fn hand_over(&mut self, io: &mut Io) {
+        if self.handing_over.is_none()
+            && let Some((start, trend)) = self.waiting.pop_front()
+        {
+            self.points -= trend.points.len();
+            let recording = io.recording_number();
+            self.handing_over = Some(HandingOver::begin(trend, start, recording, &mut io.outputs));
+        }
+        match self.handing_over.as_mut().map(|handing_over| handing_over.advance(&mut io.outputs)) {
+            Some(Advance::Block(token)) => {
+                self.spoilt |= token.is_none();
+                self.awaited.extend(token);
+            }
+            Some(Advance::Ended) => self.handing_over = None,
+            None => {}
         }
     }
 
@@ -217,7 +240,8 @@ impl Memory {
 
     /// Everything came and is durable: what may be deleted, once.
     pub(super) fn delete(&mut self) -> Option<Vec<Command>> {
-        let settled = self.stage == Stage::Idle && self.points.is_empty() && self.awaited.is_empty();
+        let handed_over = self.waiting.is_empty() && self.handing_over.is_none();
+        let settled = self.stage == Stage::Idle && handed_over && self.awaited.is_empty();
         if !settled || self.spoilt || !self.may_delete || self.segments.is_empty() {
             return None;
         }
@@ -227,18 +251,12 @@ impl Memory {
         complete.then(|| self.segments.iter().rev().map(|about| Command::Delete(about.of)).collect())
     }
 
-    fn about(&mut self, of: Segment) -> &mut About {
-        let at = self.segments.iter().position(|about| about.of == of);
-        // A recorded conversation names segments that were asked for by another; they take turns in one place.
-        let at = at.unwrap_or_else(|| {
-            self.spoilt = true;
-            if self.segments.len() >= usize::from(SEGMENTS_MAX) {
-                self.segments.pop();
-            }
-            self.segments.push(About { of, ..About::default() });
-            self.segments.len() - 1
-        });
-        &mut self.segments[at]
+    /// The device says something of a segment. Of one that was never counted nothing is asked, whatever it says.
+    fn learn(&mut self, of: Segment, learn: impl FnOnce(&mut About)) {
+        match self.segments.iter_mut().find(|about| about.of == of) {
+            Some(about) => learn(about),
+            None => self.spoilt = true,
+        }
     }
 
     fn describe(&mut self, now: Moment, at: usize, io: &mut Io) -> Next {
@@ -247,7 +265,7 @@ impl Memory {
             self.until = now + ANSWER_MAX;
             return Next::Ask(vec![Command::AskLength(about.of), Command::AskStart(about.of)]);
         }
-        io.outputs.memory(self.segments.iter().filter_map(About::last_number).max());
+        io.outputs.memory(self.segments.iter().filter_map(About::number).max());
         self.fetch(now, 0)
     }
 
@@ -266,57 +284,16 @@ impl Memory {
         Next::Done
     }
 
-    fn take(&mut self, now: Moment, point: Option<Point>, octets: u32) {
+    /// Takes in a point of the segment that is asked for; what comes unasked is of no segment that can be told.
+    fn take(&mut self, now: Moment, point: Option<Point>, indexed: bool) {
+        let Stage::Fetching { at } = self.stage else { return };
         self.until = now + ANSWER_MAX;
-        let fetching = matches!(self.stage, Stage::Fetching { .. });
-        let about = match self.stage {
-            Stage::Fetching { at } => self.segments.get_mut(at),
-            _ if self.asked => return,
-            _ => self.segments.last_mut(),
-        };
-        let mut at = None;
-        if let Some(about) = about {
-            if about.broken {
-                return;
-            }
-            about.came = about.came.saturating_add(octets);
-            if point.is_some() {
-                at = about.start().map(|start| start + i64::from(about.points));
-                about.points = about.points.saturating_add(1);
-            }
+        let Some(about) = self.segments.get_mut(at).filter(|about| !about.broken) else { return };
+        about.came = about.came.saturating_add(if indexed { 4 } else { 2 });
+        if self.points + self.coming.points.len() < POINTS_MAX {
+            self.coming.push(now, point, indexed);
+        } else {
+            self.spoil();
         }
-        let valued = point.filter(|point| !numbers(point).is_empty());
-        if let Some(point) = valued {
-            let waiting = Waiting { point, at };
-            match self.points.len() + self.coming.len() < POINTS_MAX {
-                true if fetching => self.coming.push(waiting),
-                true => self.points.push_back(waiting),
-                false => {
-                    self.spoilt = true;
-                    self.spoil();
-                }
-            }
-        }
-    }
-}
-
-fn numbers(point: &Point) -> Oximetry {
-    Oximetry {
-        spo2: point.spo2,
-        pulse_rate: point.pulse_rate.map(u16::from),
-        perfusion_index: point.perfusion_index.map(|index| Some(hundredths(index))),
-        ..Oximetry::default()
-    }
-}
-
-fn measured(now: Moment, waiting: &Waiting) -> Measured {
-    let Point { spo2, pulse_rate, perfusion_index } = waiting.point;
-    let mut octets = vec![spo2.unwrap_or(0x7f), pulse_rate.unwrap_or(0xff)];
-    octets.extend(perfusion_index.into_iter().flat_map(u16::to_le_bytes));
-    Measured {
-        device_time: waiting.at.and_then(DateTime::from_seconds),
-        record: waiting.at.and_then(|at| u64::try_from(at - SECONDS_TO_2000).ok()),
-        memory: reading::Memory::Stored,
-        ..numbers(&waiting.point).measured(now, octets)
     }
 }

@@ -6,6 +6,7 @@ pub mod ecg_ads1298;
 pub mod ecg_lepu;
 pub mod glucose_meter;
 pub mod health_sensor;
+pub mod monitor_ansar;
 pub mod monitor_pc300;
 pub mod monitor_pc300_ble;
 pub mod on_air;
@@ -77,6 +78,13 @@ pub const DEVICES: &[Device] = &[
         parts: "ADS1298",
     },
     spot::<Belt>("Heart Rate Service 0x180D", "chest electrodes"),
+    Device {
+        name: "monitor-ansar",
+        driver: "monitor-ansar",
+        connection: Connection::Serial(|seed, scenario| Box::new(monitor_ansar::Monitor::new(seed, scenario))),
+        protocol: "ANSAR-B",
+        parts: "electrodes, XGZP6897D, pump, valve, TMP117, MAX30102",
+    },
     Device {
         name: "monitor-pc300",
         driver: "monitor-pc300",

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use kit_protocol::decimal::Decimal;
 use kit_protocol::gatt::date_time::DateTime;
-use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
-use kit_protocol::reading::{Kind, Measured, Memory, Quantity, Value};
 use kit_protocol::serial::contec::{FRAMES_PER_SECOND, Message, Packet, Point};
 
 use super::finger::Finger;
@@ -26,6 +23,10 @@ const SECONDS_TO_2000: i64 = 946_684_800;
 const STORED_SECONDS: u32 = 120;
 /// When that began.
 const STORED_START: DateTime = DateTime { year: 2026, month: 11, day: 20, hour: 23, minute: 10, second: 0 };
+
+/// Its streams: the waveform, and what the memory holds.
+const PLETH: usize = 0;
+const STORED: usize = 1;
 
 /// The device.
 pub struct Oximeter {
@@ -92,13 +93,13 @@ impl Oximeter {
         for (packet, message) in packets() {
             let carries = match message {
                 Ok(Message::Realtime(realtime)) => {
-                    vec![Carried::Row { stream: 0, counter: None, values: vec![i32::from(realtime.pleth)] }]
+                    vec![Carried::Row { stream: PLETH, counter: None, values: vec![i32::from(realtime.pleth)] }]
                 }
                 Ok(Message::Points(points)) => {
                     let first = point;
                     point += POINTS;
                     let numbered = points.iter().zip(first..).filter_map(|(point, number)| Some((point.as_ref()?, number)));
-                    numbered.map(|(point, number)| Carried::Reading(Box::new(remembered(point, number)))).collect()
+                    numbered.map(|(point, number)| remembered(point, number)).collect()
                 }
                 _ => Vec::new(),
             };
@@ -115,20 +116,11 @@ impl Oximeter {
     }
 }
 
-/// A stored point, as the device means it: its number is its second since 2000.
-fn remembered(point: &Point, number: usize) -> Measured {
-    let value = |code, value: Option<u8>, unit| {
-        value.map(|value| Value { code, quantity: Quantity::Number(Decimal::whole(value.into())), unit })
-    };
-    let at = STORED_START.seconds().zip(i64::try_from(number).ok()).map(|(start, number)| start + number);
-    let values = [value(Mdc::SPO2, point.spo2, "%"), value(Mdc::PULSE_RATE, point.pulse_rate, "/min")];
-    Measured {
-        values: values.into_iter().flatten().collect(),
-        device_time: at.and_then(DateTime::from_seconds),
-        record: at.and_then(|at| u64::try_from(at - SECONDS_TO_2000).ok()),
-        memory: Memory::Stored,
-        ..Measured::new(Kind::PulseOximetry, Moment::ZERO)
-    }
+/// A stored point, as the device sends it: its number is its second since 2000.
+fn remembered(point: &Point, number: usize) -> Carried {
+    let at = STORED_START.seconds().zip(i64::try_from(number).ok()).map(|(start, number)| start + number - SECONDS_TO_2000);
+    let values = vec![point.spo2.unwrap_or(0x7f).into(), point.pulse_rate.unwrap_or(0xff).into()];
+    Carried::Row { stream: STORED, counter: at.and_then(|at| u32::try_from(at).ok()), values }
 }
 
 /// The night before: the same patient, earlier.
@@ -150,7 +142,11 @@ fn part(seed: u64, boots: u64) -> Shared<Max30102<Finger>> {
 impl SerialDevice for Oximeter {
     fn streams(&self) -> Vec<StreamHead> {
         let device = "oximeter-contec".to_owned();
-        vec![StreamHead { device, kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz: FRAMES_PER_SECOND }]
+        let stored = vec![Mdc::SPO2.0, Mdc::PULSE_RATE.0];
+        vec![
+            StreamHead { device: device.clone(), kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz: FRAMES_PER_SECOND },
+            StreamHead { device, kind: "pulse-oximetry", channels: stored, rate_hz: 1 },
+        ]
     }
 
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission)) {
@@ -218,12 +214,9 @@ mod tests {
         device.receive(&Command::StartStored(Segment::default()).encode());
         let mut told = Vec::new();
         device.advance(Duration::from_secs(2), &mut |emission| told.extend(emission.carries));
-        let times: Vec<i64> = told
-            .iter()
-            .filter_map(|carried| if let Carried::Reading(m) = carried { m.device_time?.seconds() } else { None })
-            .collect();
-        let start = STORED_START.seconds().unwrap();
-        assert_eq!(times, (start..start + i64::from(STORED_SECONDS)).collect::<Vec<_>>());
+        let numbers: Vec<Option<u32>> = told.into_iter().filter_map(Carried::row).map(|(number, _)| number).collect();
+        let start = u32::try_from(STORED_START.seconds().unwrap() - SECONDS_TO_2000).unwrap();
+        assert_eq!(numbers, (start..start + STORED_SECONDS).map(Some).collect::<Vec<_>>());
     }
 
     #[test]

@@ -4,12 +4,14 @@
 pub mod advertising_scale;
 pub mod blood_pressure_omron;
 pub mod calendar;
+pub mod cuff;
 pub mod cuff_gauge;
 pub mod ecg_ads1298;
 pub mod ecg_lepu;
 pub mod glucose_meter;
 pub mod health_sensor;
 pub mod max30102;
+pub mod monitor_ansar;
 pub mod monitor_pc300;
 pub mod oscillometry;
 pub mod oximeter_contec;
@@ -55,12 +57,14 @@ mod tests {
         ("advertising_scale", include_str!("advertising_scale.rs")),
         ("blood_pressure_omron", include_str!("blood_pressure_omron.rs")),
         ("calendar", include_str!("calendar.rs")),
+        ("cuff", include_str!("cuff.rs")),
         ("cuff_gauge", include_str!("cuff_gauge.rs")),
         ("ecg_ads1298", include_str!("ecg_ads1298.rs")),
         ("glucose_meter", include_str!("glucose_meter.rs")),
         ("health_sensor", include_str!("health_sensor.rs")),
         ("ecg_lepu", include_str!("ecg_lepu.rs")),
         ("max30102", include_str!("max30102.rs")),
+        ("monitor_ansar", include_str!("monitor_ansar.rs")),
         ("monitor_pc300", include_str!("monitor_pc300.rs")),
         ("oscillometry", include_str!("oscillometry.rs")),
         ("oximeter_contec", include_str!("oximeter_contec.rs")),

@@ -1,7 +1,6 @@
 //! A multiparameter monitor as the PC-300 is: cuff with pump and valve, thermometer, oximeter; its frames on a UART.
 //!
-//! A cuff is inflated when the patient presses the button, and never by a word from the line. It falls slowly; then the valve
-//! opens. Whatever happens, the pump stops and the valve opens at 295 mmHg, after 7 s without pressure and after 2 minutes.
+//! A cuff is inflated when the patient presses the button, and never by a word from the line.
 //! Time is milliseconds since power-up. Source: LepuBle 46c1de4 (facts only) for frames, errors and limits.
 
 use alloc::vec::Vec;
@@ -15,31 +14,13 @@ use kit_protocol::serial::pc300::{
     BloodPressure, BloodPressureError, CuffPressure, DeviceInformation, Message, Oximetry, Temperature, TemperatureState,
 };
 
-use super::cuff_gauge::Gauge;
+use super::cuff::{Cuff, Drives, Trouble};
 use super::max30102::{FIFO_SAMPLES, Light, Sensor};
-use super::oscillometry::{self, Estimate, NoEstimate, SAMPLES_MAX, estimate};
+use super::oscillometry::Estimate;
 use super::pulse_signal::{PulseSignal, whole};
 use super::tmp117::Thermometer;
 use super::{Fault, nearest};
 
-/// A cuff is filled to this, mmHg.
-const FULL_MMHG: f32 = 180.0;
-/// It falls by so much a second.
-const FALL_MMHG_PER_SECOND: f32 = 2.5;
-/// The wide-open valve lets this share out a second: what its duty is reckoned by.
-const VALVE_PER_SECOND: f32 = 3.0;
-/// Below it there is nothing more to measure.
-const EMPTY_MMHG: f32 = 40.0;
-/// Above it the pressure is let out, whatever goes on.
-const OVERPRESSURE_MMHG: f32 = 295.0;
-/// A cuff that is wrapped has this …
-const WRAPPED_MMHG: f32 = 30.0;
-/// … after so long.
-const WRAPPED_MS: u64 = 7_000;
-/// A measurement takes no longer.
-const MEASUREMENT_MAX_MS: u64 = 120_000;
-/// Pressures come so often, ms.
-const PRESSURE_MS: u64 = 1_000 / oscillometry::RATE_HZ as u64;
 /// The pressure is told so often, ms.
 const TOLD_MS: u64 = 200;
 /// A thermometer that found no value after so long says so.
@@ -51,30 +32,10 @@ const STEADY_DIGITS: u16 = 1;
 /// SpO2 and pulse come so often, ms.
 const OXIMETRY_MS: u64 = 1_000;
 
-/// ```text
-/// Idle ─button─▶ Inflating ─180 mmHg─▶ Falling ─40 mmHg─▶ (result) Idle
-///                    └─ not wrapped, overpressure, too long ─▶ (error) Idle
-/// ```
-#[derive(Debug)]
-enum Cuff {
-    Idle,
-    Inflating { since_ms: u64 },
-    Falling { since_ms: u64, pressures: Vec<f32> },
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Warmth {
     Idle,
     Measuring { since_ms: u64, before: i16, steady: u8 },
-}
-
-/// What drives the cuff.
-#[derive(Debug)]
-pub struct Drives<P, V> {
-    /// The pump.
-    pub pump: P,
-    /// The valve: the more duty, the wider.
-    pub valve: V,
 }
 
 /// The firmware, on the buses of oximeter, thermometer and pressure sensor.
@@ -82,15 +43,12 @@ pub struct Drives<P, V> {
 pub struct MonitorPc300<O, T, G, P, V, U> {
     oximeter: Sensor<O>,
     thermometer: Thermometer<T>,
-    gauge: Gauge<G>,
-    drives: Drives<P, V>,
+    cuff: Cuff<G, P, V>,
     uart: U,
     signal: PulseSignal,
     pleth: Vec<u8>,
     samples: u32,
-    cuff: Cuff,
     last: Option<Result<Estimate, BloodPressureError>>,
-    next_pressure_ms: u64,
     told_ms: u64,
     warmth: Warmth,
     next_oximetry_ms: u64,
@@ -113,22 +71,18 @@ where
         let mut monitor = Self {
             oximeter: Sensor::new(oximeter),
             thermometer: Thermometer::new(thermometer),
-            gauge: Gauge::new(gauge),
-            drives,
+            cuff: Cuff::start(gauge, drives),
             uart,
             signal: PulseSignal::default(),
             pleth: Vec::new(),
             samples: 0,
-            cuff: Cuff::Idle,
             last: None,
-            next_pressure_ms: 0,
             told_ms: 0,
             warmth: Warmth::Idle,
             next_oximetry_ms: 0,
             commands: aa55::Framer::default(),
             battery: 3,
         };
-        monitor.release();
         monitor.oximeter.start()?;
         monitor.thermometer.start()?;
         Ok(monitor)
@@ -136,16 +90,9 @@ where
 
     /// The patient presses the button of the cuff: it begins, or, while it measures, lets the pressure out.
     pub fn press_cuff(&mut self, now_ms: u64) {
-        if !matches!(self.cuff, Cuff::Idle) {
-            self.release();
-            self.cuff = Cuff::Idle;
-            return;
+        if self.cuff.press(now_ms) {
+            self.last = None;
         }
-        self.last = None;
-        drive(&mut self.drives.valve, 0.0);
-        drive(&mut self.drives.pump, 1.0);
-        self.cuff = Cuff::Inflating { since_ms: now_ms };
-        self.next_pressure_ms = now_ms;
     }
 
     /// The patient takes the thermometer out of its holder.
@@ -167,7 +114,7 @@ where
     /// Whether the cuff is at work.
     #[must_use]
     pub const fn measuring(&self) -> bool {
-        !matches!(self.cuff, Cuff::Idle)
+        self.cuff.measuring()
     }
 
     /// To be called every 10 ms.
@@ -176,11 +123,6 @@ where
         self.oximetry(now_ms)?;
         self.temperature(now_ms)?;
         self.pressure(now_ms)
-    }
-
-    fn release(&mut self) {
-        drive(&mut self.drives.pump, 0.0);
-        drive(&mut self.drives.valve, 1.0);
     }
 
     fn send(&mut self, message: &Message) -> Result<(), Fault<B>> {
@@ -217,68 +159,23 @@ where
     U: Write + Read + ReadReady,
 {
     fn pressure(&mut self, now_ms: u64) -> Result<(), Fault<B>> {
-        if !self.measuring() || now_ms < self.next_pressure_ms {
-            return Ok(());
-        }
-        self.next_pressure_ms = now_ms + PRESSURE_MS;
-        let fetched = self.gauge.fetch()?;
-        self.gauge.convert()?;
-        let Some(pressure) = fetched else { return Ok(()) };
+        let Some(progress) = self.cuff.service(now_ms)? else { return Ok(()) };
         if now_ms >= self.told_ms + TOLD_MS {
             self.told_ms = now_ms;
-            let told = u16::try_from(nearest(pressure).max(0)).unwrap_or(0);
+            let told = u16::try_from(nearest(progress.pressure).max(0)).unwrap_or(0);
             self.send(&Message::CuffPressure(CuffPressure { pressure: told, pulse: false }))?;
         }
-        if pressure >= OVERPRESSURE_MMHG {
-            return self.fail(BloodPressureError::OVERPRESSURE);
-        }
-        match &mut self.cuff {
-            Cuff::Idle => Ok(()),
-            Cuff::Inflating { since_ms } => {
-                let spent = now_ms.saturating_sub(*since_ms);
-                if pressure >= FULL_MMHG {
-                    drive(&mut self.drives.pump, 0.0);
-                    self.cuff = Cuff::Falling { since_ms: *since_ms, pressures: Vec::new() };
-                    Ok(())
-                } else if spent >= WRAPPED_MS && pressure < WRAPPED_MMHG {
-                    self.fail(BloodPressureError::CUFF_NOT_WRAPPED)
-                } else if spent >= MEASUREMENT_MAX_MS / 4 {
-                    self.fail(BloodPressureError::LEAK)
-                } else {
-                    Ok(())
-                }
-            }
-            Cuff::Falling { since_ms, pressures } => {
-                let late = now_ms.saturating_sub(*since_ms) >= MEASUREMENT_MAX_MS || pressures.len() >= SAMPLES_MAX;
-                pressures.push(pressure);
-                drive(&mut self.drives.valve, FALL_MMHG_PER_SECOND / pressure.max(EMPTY_MMHG) / VALVE_PER_SECOND);
-                match (pressure < EMPTY_MMHG, late) {
-                    (true, _) => self.finish(),
-                    (false, true) => self.fail(BloodPressureError::TIME_OUT),
-                    (false, false) => Ok(()),
-                }
-            }
-        }
-    }
-
-    fn fail(&mut self, error: BloodPressureError) -> Result<(), Fault<B>> {
-        self.release();
-        self.cuff = Cuff::Idle;
-        self.last = Some(Err(error));
-        self.send(&Message::BloodPressureError(error))
-    }
-
-    fn finish(&mut self) -> Result<(), Fault<B>> {
-        self.release();
-        let Cuff::Falling { pressures, .. } = core::mem::replace(&mut self.cuff, Cuff::Idle) else { return Ok(()) };
-        match estimate(&pressures) {
-            Ok(found) => {
+        match progress.over {
+            None => Ok(()),
+            Some(Ok(found)) => {
                 self.last = Some(Ok(found));
                 self.send(&Message::BloodPressure(blood_pressure(&found)))
             }
-            Err(NoEstimate::NoPulse) => self.fail(BloodPressureError::NO_PULSE),
-            Err(NoEstimate::Motion) => self.fail(BloodPressureError::MOTION),
-            Err(NoEstimate::NoEnvelope) => self.fail(BloodPressureError::FAILED),
+            Some(Err(trouble)) => {
+                let error = error(trouble);
+                self.last = Some(Err(error));
+                self.send(&Message::BloodPressureError(error))
+            }
         }
     }
 }
@@ -350,10 +247,16 @@ where
     }
 }
 
-/// A drive at a share of its full duty; one that fails has failed for good, and nothing else can be done about it.
-fn drive(drive: &mut impl SetDutyCycle, share: f32) {
-    let duty = nearest(f32::from(drive.max_duty_cycle()) * share.clamp(0.0, 1.0));
-    let _failed = drive.set_duty_cycle(u16::try_from(duty).unwrap_or(0));
+const fn error(trouble: Trouble) -> BloodPressureError {
+    match trouble {
+        Trouble::NotWrapped => BloodPressureError::CUFF_NOT_WRAPPED,
+        Trouble::Leak => BloodPressureError::LEAK,
+        Trouble::Overpressure => BloodPressureError::OVERPRESSURE,
+        Trouble::TimeOut => BloodPressureError::TIME_OUT,
+        Trouble::NoPulse => BloodPressureError::NO_PULSE,
+        Trouble::Motion => BloodPressureError::MOTION,
+        Trouble::NoEnvelope => BloodPressureError::FAILED,
+    }
 }
 
 fn hundredths_above_30(digits: i16) -> Option<u16> {

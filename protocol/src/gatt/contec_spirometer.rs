@@ -196,6 +196,49 @@ mod tests {
 
     use super::*;
     use crate::promises::{an_octet_more_is_trailing, every_cut_is_refused, turned};
+    use crate::vectors::{hex, vectors};
+
+    fn requests() -> Vec<Request> {
+        let time = DateTime { year: 2026, month: 11, day: 22, hour: 2, minute: 5, second: 59 };
+        let (begins, rest) = (
+            [Request::Begin, Request::SetTime(time), Request::Second, Request::Third, Request::Count],
+            [Request::First, Request::Curve, Request::Next, Request::Keep, Request::Delete],
+        );
+        begins.into_iter().chain(rest).collect()
+    }
+
+    fn text(record: &Record) -> String {
+        let Record { kind, number, time, sex, age, height, standard, drug, fields } = record;
+        format!(
+            "record kind={kind} number={number} time={time} sex={sex} age={age} height={height} standard={standard} \
+             drug={drug} fields={fields:?}"
+        )
+    }
+
+    fn request_text(request: &Request) -> String {
+        match request {
+            Request::SetTime(time) => format!("request SetTime {time}"),
+            other => format!("request {other:?}"),
+        }
+    }
+
+    #[test]
+    fn vectors_are_read_and_written() {
+        for v in vectors(include_str!("../../vectors/spirometer_contec.txt")) {
+            match (v.expected.split(' ').next(), Record::decode(&v.octets)) {
+                (Some("record"), Ok(record)) => {
+                    assert_eq!(text(&record), v.expected, "{}", v.id);
+                    assert_eq!(hex(&record.encode()), hex(&v.octets), "{}", v.id);
+                }
+                (Some("request"), Err(_)) => {
+                    let request = requests().into_iter().find(|request| request.encode() == v.octets);
+                    assert_eq!(request.as_ref().map(request_text).as_deref(), Some(v.expected), "{}", v.id);
+                }
+                (Some("refused"), Err(_)) => {}
+                (_, decoded) => panic!("{}: {decoded:?}", v.id),
+            }
+        }
+    }
 
     fn record() -> Record {
         let time = DateTime { year: 2026, month: 3, day: 14, hour: 9, minute: 26, second: 53 };

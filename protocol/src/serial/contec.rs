@@ -174,7 +174,8 @@ impl Message {
     /// 08 user, segment, octets (4) · 09 SpO2, pulse rate, perfusion index (2) · 0A user, count · 0D reason · 0F three of
     /// SpO2, pulse rate; little-endian.
     /// Units: SpO2 in `%`, pulse rates in `/min`, perfusion index in 0.01 `%`; 127, 255 and 65535 are absent.
-    /// Errors: as [`Packet::decode`]; [`DecodeError::Truncated`], [`DecodeError::Trailing`] for data of another length.
+    /// Errors: as [`Packet::decode`]; [`DecodeError::Truncated`], [`DecodeError::Trailing`] for data of another length;
+    /// [`DecodeError::Value`] for a year of 100 or more in its century.
     /// Source: as the module.
     pub fn decode(octets: &[u8]) -> Result<Self, DecodeError> {
         let packet = Packet::decode(octets)?;
@@ -186,12 +187,7 @@ impl Message {
         let mut r = Reader::new(&packet.data);
         let message = match packet.kind {
             0x01 => Self::Realtime(Realtime::read(&mut r)?),
-            0x07 => Self::StartDate {
-                of: segment(&mut r)?,
-                year: u16::from(r.u8("century")?) * 100 + u16::from(r.u8("year")?),
-                month: r.u8("month")?,
-                day: r.u8("day")?,
-            },
+            0x07 => Self::StartDate { of: segment(&mut r)?, year: year(&mut r)?, month: r.u8("month")?, day: r.u8("day")? },
             0x08 => Self::Length { of: segment(&mut r)?, octets: r.u32("octets")? },
             0x09 => {
                 let (spo2, pulse_rate) = (saturation(r.u8("spo2")?), rate(r.u8("pulse rate")?));
@@ -300,6 +296,12 @@ fn index(value: u16) -> Option<u16> {
 
 fn segment(r: &mut Reader<'_>) -> Result<Segment, DecodeError> {
     Ok(Segment { user: r.u8("user")?, segment: r.u8("segment")? })
+}
+
+/// A century and the year in it, 0–99: of another one nobody can tell which year is meant.
+fn year(r: &mut Reader<'_>) -> Result<u16, DecodeError> {
+    let (century, year) = (r.u8("century")?, r.u8("year")?);
+    if year >= 100 { Err(DecodeError::Value { field: "year" }) } else { Ok(u16::from(century) * 100 + u16::from(year)) }
 }
 
 /// Two zeros fill up the last packet.

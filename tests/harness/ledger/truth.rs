@@ -2,7 +2,7 @@
 //!
 //! `{"reading":{…},"boottime_ns":n,"measured_ns":n,"delivered":true}` is a spot measurement, put on the link and measured then; `{"samples":{"device","kind","channels","rate",
 //! "boottime_ns","first_counter","delivered","rows":[[…]]}}` is a run of a stream's samples, a row for each moment and in it an
-//! integer for each channel; `delivered` is whether somebody listened and no fault harmed them (they were made all the same).
+//! integer for each channel; with `"stored":true` they are out of a memory, which sends them with every download; `delivered` is whether somebody listened and no fault harmed them (they were made all the same).
 
 use std::collections::BTreeMap;
 
@@ -109,6 +109,14 @@ impl Stream {
         self.boottimes_ns.is_empty()
     }
 
+    /// A memory sends what it holds with every download: it is one row, delivered if it was once.
+    fn sent_again(&mut self, counter: Option<u64>, delivered: bool) -> bool {
+        let known = counter.and_then(|counter| self.counters.iter().rposition(|known| *known == counter));
+        let Some(known) = known.and_then(|known| self.delivered.get_mut(known)) else { return false };
+        *known |= delivered;
+        true
+    }
+
     /// The integers of `count` samples from `first` on; `None` past the end.
     #[must_use]
     pub fn run(&self, first: usize, count: usize) -> Option<&[i32]> {
@@ -169,6 +177,7 @@ impl Truth {
         let rate = samples.get("rate").and_then(Value::as_f64).filter(|rate| *rate > 0.0).ok_or("no rate")?;
         let boottime_ns = samples.get("boottime_ns").and_then(Value::as_u64).ok_or("no boottime_ns")?;
         let first_counter = samples.get("first_counter").and_then(Value::as_u64);
+        let stored = samples.get("stored").and_then(Value::as_bool).unwrap_or(false);
         let delivered = samples.get("delivered").and_then(Value::as_bool).ok_or("no delivered")?;
         let rows = samples.get("rows").and_then(Value::as_array).ok_or("no rows")?;
         let stream = self.streams.entry(StreamName { device: device.to_owned(), kind }).or_default();
@@ -181,12 +190,14 @@ impl Truth {
             if row.len() != stream.channels || row.is_empty() {
                 return Err("a row of another length");
             }
+            let counter = first_counter.map(|first| first.wrapping_add(units(index)));
+            if stored && stream.sent_again(counter, delivered) {
+                continue;
+            }
             let after = u32::try_from(index).map_err(|_| "too many rows")?;
             stream.delivered.push(delivered);
             stream.boottimes_ns.push(boottime_ns.saturating_add(super::nanoseconds(period * after)));
-            if let Some(first) = first_counter {
-                stream.counters.push(first.wrapping_add(units(index)));
-            }
+            stream.counters.extend(counter);
             for value in row {
                 let value = value.as_i64().and_then(|value| i32::try_from(value).ok()).ok_or("a sample is not an integer")?;
                 stream.values.push(value);
