@@ -242,3 +242,6 @@ impl Board for MonitorBoard {
         self.firmware.as_ref().is_none_or(|firmware| firmware.hangs_up(now.up_ms))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,3 +297,6 @@ impl Board for SensorBoard {
         self.firmware.as_ref().is_none_or(|firmware| firmware.hangs_up(now.up_ms))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ pub mod pulse_oximeter;
 pub mod spirometer_flow;
 pub mod vitals;
 
+#[cfg(test)]
+mod central;
 mod finger;
 
 use std::time::Duration;

@@ -154,3 +154,6 @@ impl Board for MonitorBoard {
         Some(Sent { outgoing, is_result: !whole.results.is_empty(), whole })
     }
 }
+
+#[cfg(test)]
+mod tests;

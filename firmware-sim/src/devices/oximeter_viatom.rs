@@ -291,3 +291,6 @@ impl Board for RingBoard {
         self.firmware.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;
