@@ -3,6 +3,9 @@
 //! A driver's session holds a [`GattSession`] and is [`OverGatt`]: the conversation takes in every event first, and the driver
 //! goes on where all is set up. Nothing here knows a service: what to read and subscribe to is the driver's [`Plan`].
 //!
+//! What a measurement means, a feature says: one that comes before everything is read waits for that. BlueZ keeps a link up while
+//! its user is restarted, and a device that is subscribed to goes on.
+//!
 //! The device's clock is read before the first subscription, so that its times can be moved, and set only when nothing has
 //! come for a while: what is still in its memory bears the time that the clock had before.
 
@@ -24,6 +27,8 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(2);
 /// … or so long after the set-up, whatever comes.
 const QUIET_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Packets that wait for what is read first, at most.
+const EARLY_MAX: usize = 64;
 /// A clock that is off by no more than this is left alone: setting it breaks its timeline.
 const CLOCK_OFF_MAX: Duration = Duration::from_secs(10);
 
@@ -58,10 +63,17 @@ pub(crate) trait OverGatt {
 
 impl<T: OverGatt + Send> Session for T {
     fn handle_event(&mut self, now: Moment, event: Event<'_>) {
+        if self.gatt().keeps_early(now, &event) {
+            return;
+        }
         if self.gatt().handle_event(now, &event) {
             self.set_up(now);
         }
         self.happened(now, event);
+        while let Some(Early { at, from, octets, by }) = self.gatt().take_early() {
+            self.gatt().handle_event(at, &Event::Received { from, octets: &octets, by });
+            self.happened(at, Event::Received { from, octets: &octets, by });
+        }
     }
 
     fn handle_timeout(&mut self, now: Moment) {
@@ -114,6 +126,15 @@ enum Step {
     Subscribe(Endpoint),
 }
 
+/// A packet that came before what it means was read.
+#[derive(Debug)]
+pub(crate) struct Early {
+    at: Moment,
+    from: Endpoint,
+    octets: Vec<u8>,
+    by: By,
+}
+
 /// A conversation: how far it is set up, what it wants and what it gave.
 #[derive(Debug)]
 pub(crate) struct GattSession {
@@ -123,6 +144,7 @@ pub(crate) struct GattSession {
     commands: VecDeque<Command>,
     has: Vec<Endpoint>,
     subscribed: Vec<Endpoint>,
+    early: VecDeque<Early>,
     clock: Clock,
     battery: Option<BatteryLevel>,
 }
@@ -166,6 +188,7 @@ impl GattSession {
             commands: VecDeque::new(),
             has: Vec::new(),
             subscribed: Vec::new(),
+            early: VecDeque::new(),
             clock: Clock { may_set: start.may_set_clock, civil: start.civil_time, ..Clock::default() },
             battery: None,
         }
@@ -182,6 +205,7 @@ impl GattSession {
             Event::Stored { reading } | Event::Refused { reading } => self.outputs.answered(*reading),
             Event::Down { .. } => {
                 self.commands.clear();
+                self.refuse_early();
                 self.stage = Stage::Ended;
             }
             Event::Up { .. } => {}
@@ -259,6 +283,7 @@ impl GattSession {
     }
 
     pub(crate) fn close(&mut self) {
+        self.refuse_early();
         self.commands.push_back(Command::Close);
         self.stage = Stage::Ended;
     }
@@ -334,6 +359,33 @@ impl GattSession {
             _ => {}
         }
         false
+    }
+
+    /// Keeps a measurement that comes while it is still being read what measurements mean.
+    fn keeps_early(&mut self, now: Moment, event: &Event<'_>) -> bool {
+        let Event::Received { from, octets, by } = event else { return false };
+        let reading = matches!(self.stage, Stage::SettingUp { step: Step::Read(_), .. });
+        if !reading || *by == By::Read || !self.plan.measures.contains(from) {
+            return false;
+        }
+        self.early.push_back(Early { at: now, from: *from, octets: octets.to_vec(), by: *by });
+        if self.early.len() > EARLY_MAX {
+            self.give_up("it sends before it has said what that means");
+        }
+        true
+    }
+
+    /// The next of them, once everything is read.
+    fn take_early(&mut self) -> Option<Early> {
+        let reading = matches!(self.stage, Stage::SettingUp { step: Step::Read(_), .. });
+        if reading { None } else { self.early.pop_front() }
+    }
+
+    /// What never got its meaning is no reading, and the centre sees the attempt.
+    fn refuse_early(&mut self) {
+        for Early { octets, .. } in std::mem::take(&mut self.early) {
+            self.undecodable("measurement", "the link ended before the device had said what it means", &octets);
+        }
     }
 
     fn received(&mut self, now: Moment, from: Endpoint, octets: &[u8], by: By) {

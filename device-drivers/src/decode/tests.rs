@@ -469,7 +469,7 @@ fn every_oximeter_is_decoded_from_a_stream_or_a_characteristic() {
 fn a_recorded_download_of_a_contec_is_one_recording() {
     // A segment, its length, its date and time; two points and what fills the packet up.
     let stream = "0a808081 0880808086808080 07808080948e8892 1280808082a69280 0f88e2c8e1828080".replace(' ', "");
-    let input = Input::Stream(octets(&stream));
+    let input = Input::Stream(text::hex(&stream));
     let decoded = decode(registry::find("oximeter-contec"), None, &input, &Options::default()).unwrap();
     let line = decoded.lines[0].to_json();
     assert!(line.contains(r#""leads":["spo2","pulse-rate"],"rate":1,"count":2"#), "{line}");

@@ -50,6 +50,20 @@ fn what_one_digit_is_worth_the_feature_says() {
 }
 
 #[test]
+fn a_weight_that_comes_before_the_feature_waits_for_it() {
+    let early = weighs(&format!("0ab802{STAMP}e6000000"));
+    let up = Step::Up(vec![WEIGHT, WEIGHT_FEATURE]);
+    let read = Step::Read(WEIGHT_FEATURE, vec![3 << 3, 1, 0, 0]);
+    let given = play(vec![up.clone(), early.clone(), read, Step::Subscribe(WEIGHT)]);
+    assert_eq!(names(&given[0]), ["weight=69.6 kg", "bmi=23.0 kg/m2", "height=Special(NotAvailable)"]);
+    let script = [up, early, Step::Down(DownReason::Lost)];
+    let told = Conversation::play((DRIVER.session)(Start::default()), &script).unwrap();
+    let refused =
+        matches!(&told[..], [(_, Err(DriverError::Undecodable { reason, .. }))] if reason.contains("had said what it means"));
+    assert!(refused, "{told:?}");
+}
+
+#[test]
 fn a_weight_and_a_composition_of_one_time_are_one_reading() {
     for turned in [false, true] {
         let mut halves = vec![weighs(&format!("06b036{STAMP}02")), composes(&format!("0602dc00{STAMP}02ac13"))];
