@@ -1,7 +1,7 @@
 use kit_protocol::reading::Memory;
 
 use super::*;
-use crate::driver::{About, By, Command, DownReason, Output};
+use crate::driver::{About, By, Command, DownReason, DriverError, Output};
 use crate::text::hex;
 use crate::transport::scripted::{Conversation, Step};
 
