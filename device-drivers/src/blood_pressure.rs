@@ -4,7 +4,7 @@
 //! it measures) and, in some, Date Time (0x2A08, read and written). Source: Bluetooth SIG, Blood Pressure Service and
 //! Profile 1.1.1. Such a cuff advertises for some seconds after a measurement and indicates everything that nobody took
 //! yet, the newest last, then hangs up. A cuff measures in two ways: an intermediate pressure proves that the next result
-//! is new; otherwise see [`crate::liveness`]. The feature characteristic (0x2A49) says nothing that changes what is done.
+//! is new; otherwise see [`crate::session::liveness`]. The feature characteristic (0x2A49) says nothing that changes what is done.
 //! The cuff's pressure while it measures is one reading every 10 s. What has no pressure in it was an attempt: it is refused.
 //!
 //! Known departures are [`Driver::quirks`]; by the standard alone their octets are refused.
@@ -18,8 +18,8 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Value};
 
 use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Quirk, Security, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
-use crate::liveness::Liveness;
+use crate::session::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
+use crate::session::liveness::Liveness;
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

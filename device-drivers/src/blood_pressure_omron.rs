@@ -33,7 +33,7 @@ use crate::driver::{
     Allowed, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Pairing, Security, Session, Start, Token, UnlockKey,
     bluetooth,
 };
-use crate::gatt_session::{GattSession, Given, Plan, earlier};
+use crate::session::gatt_session::{GattSession, Given, Plan, earlier};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

@@ -12,8 +12,8 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 
 use crate::driver::{By, Command, Driver, DriverError, Event, Link, Output, Pairing, Security, Session, Token};
-use crate::outputs::Outputs;
-use crate::playback::{self, FILE_OCTETS_MAX, Playback, Source};
+use crate::session::outputs::Outputs;
+use crate::session::playback::{self, FILE_OCTETS_MAX, Playback, Source};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

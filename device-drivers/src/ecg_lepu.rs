@@ -21,10 +21,10 @@ use uuid::Uuid;
 use crate::driver::{
     Allowed, By, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Output, Pairing, Security, Session, Start, Token,
 };
-use crate::gatt_session::{GattSession, Plan, earlier};
-use crate::outputs::Outputs;
-use crate::playback::{self, FILE_OCTETS_MAX, Playback, Source};
-use crate::wave::{self, Flags, Wave};
+use crate::session::gatt_session::{GattSession, Plan, earlier};
+use crate::session::outputs::Outputs;
+use crate::session::playback::{self, FILE_OCTETS_MAX, Playback, Source};
+use crate::session::wave::{self, Flags, Wave};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

@@ -11,7 +11,7 @@ use crate::driver::{
     About, By, Command, DownReason, Driver, DriverError, Effect, Endpoint, Event, Link, LinkError, MEASUREMENTS_UNSTORED_MAX,
     Output, REMEMBERED_OCTETS_MAX, SIGNAL_UNSTORED_MAX, Security, Session, Start, Token, WRITE_OCTETS_MAX,
 };
-use crate::wave;
+use crate::session::wave;
 
 /// Commands or outputs that one event may lead to; more is a session that does not come to rest.
 const PER_EVENT_MAX: usize = 4_096;

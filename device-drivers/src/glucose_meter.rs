@@ -23,8 +23,8 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Context, Kind, Measured, Memory, Quantity, Special, Value};
 
 use crate::driver::{Allowed, Driver, Effect, Endpoint, Event, Link, Pairing, Quirk, Security, Start, Token, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, earlier, sets_clock};
-use crate::stored_records::{Reported, StoredRecords, may};
+use crate::session::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, earlier, sets_clock};
+use crate::session::stored_records::{Reported, StoredRecords, may};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

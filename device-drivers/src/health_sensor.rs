@@ -28,8 +28,8 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Memory};
 
 use crate::driver::{Allowed, Driver, Effect, Endpoint, Event, Link, Pairing, Security, Start, Token, bluetooth};
-use crate::gatt_session::{ANSWER_MAX, GattSession, OverGatt, Plan, earlier};
-use crate::stored_records::{ATTEMPTS_MAX, RETRY_AFTER, Reported, StoredRecords, may};
+use crate::session::gatt_session::{ANSWER_MAX, GattSession, OverGatt, Plan, earlier};
+use crate::session::stored_records::{ATTEMPTS_MAX, RETRY_AFTER, Reported, StoredRecords, may};
 use observed::{Observed, observed};
 use signals::{About, Signals};
 

@@ -18,7 +18,7 @@ use kit_protocol::plausibility;
 use kit_protocol::reading::{Context, Kind, Measured, Quantity, Value};
 
 use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Security, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, sets_clock};
+use crate::session::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, sets_clock};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

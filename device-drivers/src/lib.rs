@@ -12,31 +12,24 @@ pub mod ecg_ads1298;
 pub mod ecg_file;
 pub mod ecg_lepu;
 pub mod exercise;
-mod gatt_session;
 pub mod glucose_meter;
 pub mod health_sensor;
 pub mod heart_rate;
-mod liveness;
 pub mod monitor_ansar;
 pub mod monitor_pc300;
-mod outputs;
 pub mod oximeter_berry;
 pub mod oximeter_contec;
 pub mod oximeter_nonin;
 pub mod oximeter_viatom;
-mod playback;
 pub mod pulse_oximeter;
 pub mod registry;
+mod session;
 pub mod spirometer_contec;
 pub mod spirometer_flow;
-mod stored_records;
-mod streaming;
 #[cfg(test)]
 #[path = "tests/text.rs"]
 mod text;
 pub mod thermometer;
-mod track;
 #[cfg(feature = "transport")]
 pub mod transport;
-mod wave;
 pub mod weight_scale;

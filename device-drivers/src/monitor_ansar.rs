@@ -21,9 +21,9 @@ use kit_protocol::serial::ansar_b::{ECG_SAMPLES, Framer, Line, Message, WAVE_SAM
 use kit_protocol::serial::framer::Found;
 
 use crate::driver::{Command, Driver, DriverError, Event, Link, Output, Pairing, PortSettings, Security, Session, Start, Token};
-use crate::outputs::Outputs;
-use crate::track::{Numbers, Track};
-use crate::wave::Flags;
+use crate::session::outputs::Outputs;
+use crate::session::track::{Numbers, Track};
+use crate::session::wave::Flags;
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

@@ -29,9 +29,9 @@ use crate::driver::{
     Allowed, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Output, Pairing, PortSettings, Security, Session,
     Start, Token,
 };
-use crate::outputs::Outputs;
-use crate::track::{Numbers, Track};
-use crate::wave::Flags;
+use crate::session::outputs::Outputs;
+use crate::session::track::{Numbers, Track};
+use crate::session::wave::Flags;
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

@@ -19,7 +19,7 @@ use kit_protocol::serial::berry::{BCI_FRAMES_PER_SECOND, Found, Framer, Heard, P
 use uuid::{Uuid, uuid};
 
 use crate::driver::{Allowed, Driver, Effect, Endpoint, Link, Pairing, PortSettings, Security, Start};
-use crate::streaming::{Io, Oximetry, RR_INTERVAL, Streaming, Talk};
+use crate::session::streaming::{Io, Oximetry, RR_INTERVAL, Streaming, Talk};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

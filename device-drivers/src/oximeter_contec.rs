@@ -28,7 +28,7 @@ use kit_protocol::serial::{bci, contec_bt};
 
 use self::memory::{Memory, Next};
 use crate::driver::{Allowed, Driver, Effect, Endpoint, Link, Pairing, PortSettings, Security, Start, Token};
-use crate::streaming::{Io, Oximetry, Streaming, Talk};
+use crate::session::streaming::{Io, Oximetry, Streaming, Talk};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

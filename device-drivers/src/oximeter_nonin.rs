@@ -31,7 +31,7 @@ use self::placing::{Placed, Placer};
 use self::spot::Spot;
 use self::telling::{Heard, Telling, Wide};
 use crate::driver::{Allowed, Driver, DriverError, Effect, Endpoint, Link, Pairing, PortSettings, Security, Start, Token};
-use crate::streaming::{Io, Oximetry, Streaming, Talk};
+use crate::session::streaming::{Io, Oximetry, Streaming, Talk};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

@@ -21,7 +21,7 @@ use kit_protocol::serial::{aa55, pc60fw};
 use uuid::{Uuid, uuid};
 
 use crate::driver::{Allowed, Driver, DriverError, Effect, Endpoint, Link, Pairing, Security, Start};
-use crate::streaming::{Io, Oximetry, Streaming, Talk};
+use crate::session::streaming::{Io, Oximetry, Streaming, Talk};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

@@ -23,8 +23,8 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Memory, Status, Value};
 
 use crate::driver::{Driver, Effect, Endpoint, Event, Link, Pairing, Security, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, earlier, sets_clock};
-use crate::stored_records::{StoredRecords, may};
+use crate::session::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, earlier, sets_clock};
+use crate::session::stored_records::{StoredRecords, may};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

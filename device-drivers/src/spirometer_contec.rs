@@ -22,7 +22,7 @@ use crate::driver::{
     Allowed, Command, Driver, DriverError, Effect, Endpoint, Event, Link, Output, Pairing, Security, Session, Start, Token,
     bluetooth,
 };
-use crate::outputs::Outputs;
+use crate::session::outputs::Outputs;
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

@@ -27,8 +27,8 @@ use self::analysis::Analysis;
 use crate::driver::{
     By, Command, Driver, DriverError, Event, Link, Output, Pairing, PortSettings, Security, Session, Start, Token,
 };
-use crate::outputs::Outputs;
-use crate::wave::{self, Flags, Wave};
+use crate::session::outputs::Outputs;
+use crate::session::wave::{self, Flags, Wave};
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

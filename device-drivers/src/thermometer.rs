@@ -4,7 +4,7 @@
 //! Temperature (0x2A1E, notified while it measures, never a result) and, in some, Date Time (0x2A08, read and written).
 //! Source: Bluetooth SIG, Health Thermometer Service and Profile 1.0. The site of a measurement is its own, or else the
 //! device's; a temperature bears the code of its site. An intermediate temperature proves that the next result is new;
-//! otherwise see [`crate::liveness`]. What has no temperature in it was an attempt: it is refused.
+//! otherwise see [`crate::session::liveness`]. What has no temperature in it was an attempt: it is refused.
 
 use kit_protocol::gatt::temperature::{TemperatureMeasurement, TemperatureType};
 use kit_protocol::mder::Number;
@@ -13,8 +13,8 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Context, Kind, Measured, Special, Value};
 
 use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Security, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
-use crate::liveness::Liveness;
+use crate::session::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
+use crate::session::liveness::Liveness;
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

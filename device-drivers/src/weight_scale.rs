@@ -6,7 +6,7 @@
 //! What one digit of a weight is worth, the feature says; a weight and a body composition of one time and user are one
 //! reading. Where the device has both services a half waits for its other half for some seconds. The octets of the weight
 //! alone make a reading the same one, so that it never doubles where its other half was lost.
-//! A mass of 0xFFFF is a failed measurement: it is refused. Whether a measurement is new: see [`crate::liveness`].
+//! A mass of 0xFFFF is a failed measurement: it is refused. Whether a measurement is new: see [`crate::session::liveness`].
 //!
 //! Xiaomi's scales advertise what they weigh as data of these services, again and again until the load is gone. What is
 //! steady and not removed is a measurement, its repetitions are none. Where an impedance may follow it waits for that. Only a
@@ -32,8 +32,8 @@ use kit_protocol::reading::Measured;
 use self::advertised::Advertised;
 use self::reading::Halves;
 use crate::driver::{Driver, Endpoint, Event, Link, Pairing, Quirk, Security, Start, bluetooth};
-use crate::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
-use crate::liveness::Liveness;
+use crate::session::gatt_session::{CURRENT_TIME, GattSession, OverGatt, Plan, date_time, earlier, sets_clock};
+use crate::session::liveness::Liveness;
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {

@@ -4,7 +4,7 @@ use kit_protocol::reading::{Memory, Quantity};
 
 use super::*;
 use crate::driver::{About, By, DownReason, DriverError, Output};
-use crate::gatt_session::BATTERY_LEVEL;
+use crate::session::gatt_session::BATTERY_LEVEL;
 use crate::text::hex;
 use crate::transport::scripted::{Conversation, Given, Step};
 

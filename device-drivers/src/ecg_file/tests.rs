@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::driver::{DownReason, Endpoint, Start};
-use crate::playback::RECORDING_MAX;
+use crate::session::playback::RECORDING_MAX;
 use crate::transport::scripted::{Conversation, Given, Step};
 
 fn play(pieces: &[&[u8]]) -> Vec<Given> {

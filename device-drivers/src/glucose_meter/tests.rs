@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::driver::{About, By, Command, DownReason, DriverError, MEASUREMENTS_UNSTORED_MAX, Output, Session};
-use crate::gatt_session::ANSWER_MAX;
-use crate::stored_records::{ATTEMPTS_MAX, RETRY_AFTER};
+use crate::session::gatt_session::ANSWER_MAX;
+use crate::session::stored_records::{ATTEMPTS_MAX, RETRY_AFTER};
 use crate::text::hex;
 use crate::transport::scripted::{Conversation, Given as Played, Step};
 

@@ -11,8 +11,8 @@ use kit_protocol::reading::{Block, Channel, Measured, Memory, Quantity, Rate, Re
 
 use super::observed::{Array, kind};
 use crate::driver::{DriverError, Token};
-use crate::outputs::Outputs;
-use crate::wave::span;
+use crate::session::outputs::Outputs;
+use crate::session::wave::span;
 
 /// Signals of one time come within this of each other.
 pub(super) const GATHER: Duration = Duration::from_secs(1);

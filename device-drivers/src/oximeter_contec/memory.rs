@@ -13,7 +13,7 @@ use kit_protocol::serial::contec::{Command, Message, Point, Segment};
 
 use super::trend::{Advance, HandingOver, SECONDS_TO_2000, Trend, number};
 use crate::driver::Token;
-use crate::streaming::Io;
+use crate::session::streaming::Io;
 
 /// A question is answered, and points go on, within this.
 const ANSWER_MAX: Duration = Duration::from_secs(2);

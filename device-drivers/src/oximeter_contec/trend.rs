@@ -14,8 +14,8 @@ use kit_protocol::reading::{Block, Channel, Kind, Memory, Rate, RecordingHead};
 use kit_protocol::serial::contec::Point;
 
 use crate::driver::Token;
-use crate::outputs::Outputs;
-use crate::wave::{self, Flags, Wave};
+use crate::session::outputs::Outputs;
+use crate::session::wave::{self, Flags, Wave};
 
 /// Points of one block, at most; what the kit files as one segment too.
 pub(super) const BLOCK_POINTS: usize = 300;

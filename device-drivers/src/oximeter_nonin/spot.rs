@@ -12,8 +12,8 @@ use kit_protocol::serial::nonin_df13::{self, Command as Asks, Heard, SpotCheck};
 use kit_protocol::serial::{framer, nonin_df8};
 
 use crate::driver::{DriverError, Start};
-use crate::outputs::Outputs;
-use crate::streaming::{Io, Oximetry};
+use crate::session::outputs::Outputs;
+use crate::session::streaming::{Io, Oximetry};
 
 /// What a device speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use kit_protocol::reading::{Quantity, Special};
 
 use super::*;
 use crate::driver::{By, Command, DownReason, DriverError, LinkError, MEASUREMENTS_UNSTORED_MAX, Output, Session};
-use crate::stored_records::ATTEMPTS_MAX;
+use crate::session::stored_records::ATTEMPTS_MAX;
 use crate::text::hex;
 use crate::transport::scripted::{Conversation, Given, Step};
 

@@ -9,7 +9,7 @@ use kit_protocol::moment::Moment;
 use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Quantity, Value};
 
-use crate::liveness::Liveness;
+use crate::session::liveness::Liveness;
 
 /// A weight waits this long for the impedance of the same measurement.
 const IMPEDANCE_MAX: Duration = Duration::from_secs(10);

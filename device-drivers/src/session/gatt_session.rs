@@ -19,7 +19,7 @@ use kit_protocol::moment::Moment;
 use kit_protocol::reading::Measured;
 
 use crate::driver::{Allowed, By, Command, DriverError, Effect, Endpoint, Event, Output, Session, Start, Token};
-use crate::outputs::{Full, Outputs};
+use crate::session::outputs::{Full, Outputs};
 
 /// A command is answered within this: the time of an ATT transaction.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);

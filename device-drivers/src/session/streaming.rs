@@ -13,9 +13,9 @@ use kit_protocol::plausibility;
 use kit_protocol::reading::{Channel, Kind, Measured, Quantity, Rate, RecordingHead, Special, Status, Value};
 
 use crate::driver::{By, Command, DriverError, Endpoint, Event, Output, PortSettings, Session, Start, Token, WRITE_OCTETS_MAX};
-use crate::outputs::Outputs;
-use crate::track::{Numbers, Track};
-use crate::wave::Flags;
+use crate::session::outputs::Outputs;
+use crate::session::track::{Numbers, Track};
+use crate::session::wave::Flags;
 
 /// One reading every so long, where the configuration does not say.
 const INTERVAL: Duration = Duration::from_secs(10);

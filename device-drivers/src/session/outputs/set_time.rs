@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kit_protocol::reading::{Block, Memory, Rate, RecordingHead};
 
-use crate::wave;
+use crate::session::wave;
 
 /// One recording at a time ends so long after its first sample; the next one that the device begins is another.
 #[derive(Debug)]

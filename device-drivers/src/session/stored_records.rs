@@ -11,7 +11,7 @@ use kit_protocol::gatt::racp::{OpCode, Request, Response, ResponseCode, Selectio
 use kit_protocol::moment::Moment;
 
 use crate::driver::{Allowed, Effect, Endpoint, Token};
-use crate::gatt_session::{ANSWER_MAX, GattSession};
+use crate::session::gatt_session::{ANSWER_MAX, GattSession};
 
 /// An abort is answered within this.
 pub(crate) const ABORT_MAX: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use kit_protocol::reader::Reader;
 use kit_protocol::reading::{Block, Channel, Kind, Memory, Rate, RecordingHead};
 
 use crate::driver::{DriverError, Output, Token};
-use crate::outputs::Outputs;
-use crate::wave::{self, Flags, Wave};
+use crate::session::outputs::Outputs;
+use crate::session::wave::{self, Flags, Wave};
 
 /// The most octets of a file: 24 h of an ER3 are 86.4 million and its escapes.
 pub(crate) const FILE_OCTETS_MAX: usize = 100 * 1024 * 1024;

@@ -6,8 +6,8 @@ use kit_protocol::moment::Moment;
 use kit_protocol::reading::{Block, RecordingHead};
 
 use crate::driver::DriverError;
-use crate::outputs::Outputs;
-use crate::wave::{self, Flags, Wave};
+use crate::session::outputs::Outputs;
+use crate::session::wave::{self, Flags, Wave};
 
 /// Signal in one block.
 const BLOCK: Duration = Duration::from_secs(1);
