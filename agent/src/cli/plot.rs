@@ -6,13 +6,13 @@ use kit_protocol::nomenclature::Mdc;
 
 /// The drawing as SVG.
 pub(super) fn drawn(recording: &FileRecording) -> Result<String, EncodeError> {
-    let (of_recording, of_leads) = quality(recording);
-    svg::encode(recording, Notes { recording: &of_recording, leads: &of_leads })
+    let (of_recording, fault, of_leads) = quality(recording);
+    svg::encode(recording, Notes { recording: &of_recording, fault, leads: &of_leads })
 }
 
-/// Of the recording and of each lead that cannot be read, as far as it is drawn.
+/// Of the recording, whether it is a fault, and of each lead that cannot be read, as far as it is drawn.
 #[cfg(feature = "derive")]
-fn quality(recording: &FileRecording) -> (String, Vec<(Mdc, &'static str)>) {
+fn quality(recording: &FileRecording) -> (String, bool, Vec<(Mdc, &'static str)>) {
     use device_drivers::derive::ecg_quality::{Finding, Stretch, judge};
 
     let rate = recording.rate;
@@ -21,12 +21,13 @@ fn quality(recording: &FileRecording) -> (String, Vec<(Mdc, &'static str)>) {
     let samples = recording.samples.get(..drawn).unwrap_or(&recording.samples);
     let found = judge(&Stretch { channels: &recording.channels, rate, samples, lead_off: 0, saturated: 0 });
     let unreadable = found.leads.iter().filter(|(_, finding)| *finding != Finding::Acceptable);
-    let of_leads = unreadable.map(|(lead, finding)| (*lead, finding.status())).collect();
-    (format!("quality: {}", found.statuses().join(", ")), of_leads)
+    let of_leads: Vec<_> = unreadable.map(|(lead, finding)| (*lead, finding.status())).collect();
+    let statuses = found.statuses();
+    (format!("quality: {}", statuses.join(", ")), statuses != [Finding::Acceptable.status()], of_leads)
 }
 
 /// This build computes nothing of a signal.
 #[cfg(not(feature = "derive"))]
-fn quality(_recording: &FileRecording) -> (String, Vec<(Mdc, &'static str)>) {
-    (String::new(), Vec::new())
+fn quality(_recording: &FileRecording) -> (String, bool, Vec<(Mdc, &'static str)>) {
+    (String::new(), false, Vec::new())
 }

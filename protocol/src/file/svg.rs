@@ -38,6 +38,8 @@ const STANDARD: [&str; 12] = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2",
 pub struct Notes<'a> {
     /// Of the whole recording: `quality: electrode-v3-off`.
     pub recording: &'a str,
+    /// It is a fault, and shown as one.
+    pub fault: bool,
     /// Of single leads: `electrode-off`.
     pub leads: &'a [(Mdc, &'a str)],
 }
@@ -65,7 +67,7 @@ pub fn encode(recording: &FileRecording, notes: Notes<'_>) -> Result<String, Enc
     let time = recording.device_time.map_or(String::new(), |time| format!("{time} · "));
     let what = format!("{time}{said} · {hertz} samples/s · 25 mm/s · 10 mm/mV · each trace around its median");
     text(&mut svg, (3.0, 7.0), 4.0, "#000", &what);
-    text(&mut svg, (3.0, 13.0), 4.0, "#a00", notes.recording);
+    text(&mut svg, (3.0, 13.0), 4.0, if notes.fault { "#a00" } else { "#000" }, notes.recording);
     let mut y = TOP;
     for row in &rows {
         row.draw(&mut svg, y, hertz, notes.leads);
@@ -134,9 +136,10 @@ impl Trace {
         Some(Self { points: recording.channel(at).map(|sample| sample.map(mm)).collect(), above: 0.0 })
     }
 
-    /// Above and below the median; a tall one is cut off at both edges.
+    /// Above and below the median, with room for the calibration pulse; a tall one is cut off at both edges.
     fn reach(&self) -> (f64, f64) {
-        let (low, high) = self.points.iter().flatten().fold((0.0_f64, 0.0_f64), |(low, high), mm| (low.min(*mm), high.max(*mm)));
+        let (low, high) =
+            self.points.iter().flatten().fold((0.0_f64, MM_PER_MILLIVOLT), |(low, high), mm| (low.min(*mm), high.max(*mm)));
         let most = ROW_MAX - 2.0 * EDGE;
         if high - low <= most { (high, -low) } else { (high.min(most / 2.0), (-low).min(most / 2.0)) }
     }
@@ -222,8 +225,17 @@ mod tests {
     }
 
     #[test]
+    fn the_calibration_pulse_is_whole_however_flat_the_trace() {
+        for wave in [[0, 0], [0, 40], [-1_900, 0]] {
+            let svg = encode(&recording(&["II"], wave.map(Some).to_vec()), Notes::default()).unwrap();
+            let number = |after: &str| svg.split(after).nth(1).unwrap().split(['"', 'h']).next().unwrap().parse::<f64>().unwrap();
+            assert!(number("<path d=\"M35.00 ") - MM_PER_MILLIVOLT >= number("<rect x=\"0\" y=\""), "{wave:?}");
+        }
+    }
+
+    #[test]
     fn every_standard_lead_is_there_recorded_derived_or_not() {
-        let notes = Notes { recording: "quality: <flat>", leads: &[(Mdc::ECG_V1, "flat-line")] };
+        let notes = Notes { recording: "quality: <flat>", fault: true, leads: &[(Mdc::ECG_V1, "flat-line")] };
         let svg = encode(&recording(&["I", "II", "V1"], [3, 10, 7].map(Some).to_vec()), notes).unwrap();
         for name in ["I", "II", "III (derived)", "aVR (derived)", "aVL (derived)", "aVF (derived)", "V1", "V6"] {
             assert_eq!(svg.matches(&format!(">{name}</text>")).count(), 1, "{name}");
