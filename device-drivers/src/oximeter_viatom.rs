@@ -4,10 +4,13 @@
 //! asked, once a second with its waveform (1B), or, where it does not know that, without (17). Source: [`pc60fw`] and
 //! [`o2ring`]. O2Ring S speaks another protocol at another service and is not one of these.
 //! A PC-60FW's waveform has 50 samples a second and an O2Ring's 125 by the maker's programs, which the octets do not state.
+//! An O2Ring keeps its waveform for a short time only, and numbers nothing: that it had to drop some before it was asked again
+//! shows in how long its samples last. What it kept before it was first asked is left out: nobody knows who wore it then.
 //!
 //! [`pc60fw`]: kit_protocol::serial::pc60fw
 //! [`o2ring`]: kit_protocol::serial::o2ring
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use kit_protocol::decimal::Decimal;
@@ -22,6 +25,7 @@ use uuid::{Uuid, uuid};
 
 use crate::driver::{Allowed, Driver, DriverError, Effect, Endpoint, Link, Pairing, Security, Start};
 use crate::session::streaming::{Io, Oximetry, Streaming, Talk};
+use crate::session::wave::span;
 
 /// The registry's row.
 pub const DRIVER: Driver = Driver {
@@ -55,7 +59,9 @@ const fn asks(name: &'static str, octets: &'static [u8]) -> Allowed {
 
 /// An O2Ring is asked this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// After so many questions for the waveform without an answer it is asked for numbers only …
+/// After so many questions without an answer its memory of the waveform may have run over …
+const UNANSWERED_WHOLE_MAX: u8 = 2;
+/// … after so many for the waveform, where it never gave one, it is asked for numbers only …
 const UNANSWERED_WAVE_MAX: u8 = 3;
 /// … and after so many questions in a row it is given up.
 const UNANSWERED_MAX: u8 = 30;
@@ -63,6 +69,15 @@ const FINGER_RATE: Rate = Rate { samples: 50, seconds: 1 };
 const RING_RATE: Rate = Rate { samples: 125, seconds: 1 };
 /// The octets of an O2Ring's answer that are no waveform.
 const WAVE_HEAD_OCTETS: usize = 12;
+/// The octets of an answer without one.
+const LIVE_OCTETS: usize = 13;
+/// Samples that come so much later than those before let expect were not all that were made: a question and its answer may
+/// wait for less on a good link.
+const LATE_MAX: Duration = Duration::from_millis(500);
+/// An answer with more than this comes after a question too many was late: it may be all that the ring could keep.
+const WHOLE_MAX: Duration = Duration::from_millis(1_500);
+/// What is expected comes of so many answers before: the two clocks need not agree for longer.
+const ANSWERS_COMPARED: usize = 8;
 
 fn session(start: &Start) -> Streaming<Viatom> {
     Streaming::new(Viatom::default(), start)
@@ -77,8 +92,47 @@ struct Viatom {
     /// Whether it can be asked at all, and so what its answers answer.
     asked: bool,
     unanswered: u8,
+    wave: RingWave,
     /// Whether the last numbers of a PC-60FW were none.
     nothing: bool,
+}
+
+/// What the answers with a waveform say of one that may have run over.
+#[derive(Default)]
+struct RingWave {
+    /// It gave one: it need not be asked for anything else.
+    given: bool,
+    /// When each of the last answers came, less what all samples since the first of them last.
+    began: VecDeque<Moment>,
+    /// What the samples since the first answer last.
+    lasted: Duration,
+}
+
+impl RingWave {
+    /// Takes in that so many samples came; whether some before them did not.
+    fn came(&mut self, now: Moment, samples: usize) -> bool {
+        let lasts = span(u64::try_from(samples).unwrap_or(u64::MAX), RING_RATE);
+        // It cannot be told how long the first ones waited.
+        if !self.began.is_empty() {
+            self.lasted += lasts;
+        }
+        let began = now - self.lasted;
+        let late = self.began.iter().min().is_some_and(|earliest| began.since(*earliest) > LATE_MAX);
+        let ran_over = late || lasts > WHOLE_MAX;
+        if ran_over {
+            self.forget();
+            self.began.push_back(now);
+        } else {
+            self.began.push_back(began);
+            self.began.drain(..self.began.len().saturating_sub(ANSWERS_COMPARED));
+        }
+        ran_over
+    }
+
+    fn forget(&mut self) {
+        self.began.clear();
+        self.lasted = Duration::ZERO;
+    }
 }
 
 impl Talk for Viatom {
@@ -119,7 +173,12 @@ impl Talk for Viatom {
         if self.unanswered >= UNANSWERED_MAX {
             return io.broken_protocol("the device does not answer");
         }
-        let command = if self.unanswered >= UNANSWERED_WAVE_MAX { Frame::LIVE } else { command };
+        let numbers_only = self.unanswered >= UNANSWERED_WAVE_MAX && !self.wave.given;
+        let command = if numbers_only { Frame::LIVE } else { command };
+        if self.unanswered >= UNANSWERED_WHOLE_MAX {
+            self.wave.forget();
+            io.broken();
+        }
         self.unanswered += 1;
         self.asks = Some((command, now + ASK_EVERY));
         io.write(Frame::request(command).encode());
@@ -179,9 +238,15 @@ impl Viatom {
         if frame.request || frame.code != 0 {
             return true;
         }
-        let numbers = if self.waves(&frame.data) { Numbers::wave(&frame.data) } else { Numbers::live(&frame.data) };
+        let waves = self.waves(&frame.data);
+        let numbers = if waves { Numbers::wave(&frame.data) } else { Numbers::live(&frame.data) };
         match numbers {
-            Ok(numbers) => self.numbers(now, &numbers, &frame, io),
+            Ok(mut numbers) => {
+                if waves && !self.waved(now, numbers.wave.len(), io) {
+                    numbers.wave.clear();
+                }
+                self.numbers(now, &numbers, &frame, io);
+            }
             Err(error) => io.outputs.error(DriverError::Undecodable {
                 what: "O2Ring answer",
                 reason: error.to_string(),
@@ -192,13 +257,31 @@ impl Viatom {
         true
     }
 
-    /// Whether an answer is one with a waveform: by what was asked, and in a record of others' conversation by its length.
+    /// Whether an answer is one with a waveform: by what was asked, and by its length in a record of others' conversation, or
+    /// where it comes so late that something else was asked since.
     fn waves(&self, data: &[u8]) -> bool {
-        if self.asked {
-            return self.asks.is_some_and(|(command, _)| command == Frame::WAVE);
+        if self.asked && self.asks.is_some_and(|(command, _)| command == Frame::WAVE) {
+            return true;
         }
         let stated = data.get(10..WAVE_HEAD_OCTETS).and_then(|length| length.try_into().ok()).map(u16::from_le_bytes);
-        stated.is_some_and(|stated| usize::from(stated) + WAVE_HEAD_OCTETS == data.len())
+        let told_by_length = !self.asked || data.len() > LIVE_OCTETS;
+        told_by_length && stated.is_some_and(|stated| usize::from(stated) + WAVE_HEAD_OCTETS == data.len())
+    }
+
+    /// An answer with so many samples came; whether they are of this conversation.
+    fn waved(&mut self, now: Moment, samples: usize, io: &mut Io) -> bool {
+        let first = !std::mem::replace(&mut self.wave.given, true);
+        if let Some((command, _)) = &mut self.asks {
+            *command = Frame::WAVE;
+        }
+        if samples == 0 {
+            // There is no signal: what comes next is another.
+            self.wave.forget();
+            io.end_pleth();
+        } else if self.wave.came(now, samples) && self.asked {
+            io.broken();
+        }
+        !(first && self.asked)
     }
 
     fn numbers(&mut self, now: Moment, numbers: &Numbers, frame: &Frame, io: &mut Io) {

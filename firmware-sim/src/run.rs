@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kit_protocol::moment::Moment;
+use kit_protocol::reading::Measured;
 
 use crate::clock;
 use crate::devices::{self, Carried, Connection, Device, Emission, STEP, SerialDevice};
@@ -303,7 +304,10 @@ impl Runner {
                     stream.push(Row { at: now, counter, values, delivered })?;
                 }
             }
-            Carried::Reading(measured) => self.truth.reading(self.driver, self.name, &measured, now, delivered)?,
+            Carried::Reading { measured, waited } => {
+                let measured = Measured { received: now - waited, ..*measured };
+                self.truth.reading(self.driver, self.name, &measured, now, delivered)?;
+            }
         }
         Ok(())
     }

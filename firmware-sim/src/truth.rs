@@ -3,7 +3,9 @@
 //! A stream gives `{"samples":{"device","kind","channels","rate","boottime_ns","first_counter","delivered","rows"}}` about
 //! every half second: `channels` are MDC codes, `rate` is samples a second, `boottime_ns` is when the first row was put on
 //! the link (CLOCK_BOOTTIME), `first_counter` the device's own number of it or null, `delivered` whether the link took every
-//! frame of these rows unharmed (a row that nobody listened to, or that a fault swallowed, was made all the same).
+//! frame of these rows unharmed (a row that nobody listened to, or that a fault swallowed, was made all the same); with
+//! `"stored":true` they are out of a memory, and `measured_ns` is when the first was measured; `gathered_ms` is over how long
+//! samples may have been made that were sent together.
 //! A spot device gives `{"reading":{…},"boottime_ns","measured_ns","delivered"}`, the reading in the project's one JSON
 //! shape: with true when the other end has confirmed the whole of it, with false at the end for what it never did.
 //! A file gives `{"file":{"name","format","channels","rate","unit","scale","rows"}}` before it is written.
@@ -18,6 +20,9 @@ use kit_protocol::json::{Line, ReadingLine};
 use kit_protocol::moment::Moment;
 use kit_protocol::reading::{Kind, Measured};
 use serde_json::json;
+
+use crate::clock;
+use crate::firmware::calendar::SECONDS_1970_TO_2000;
 
 /// A run of rows is written at the latest after this long.
 const CHUNK: Duration = Duration::from_millis(500);
@@ -76,6 +81,8 @@ pub struct StreamHead {
     pub channels: Vec<u32>,
     /// Samples a second.
     pub rate_hz: u32,
+    /// Samples that are sent together were made over so long at most: no time beside them is exacter.
+    pub gathers: Duration,
 }
 
 impl StreamHead {
@@ -83,6 +90,12 @@ impl StreamHead {
     fn is_stored(&self) -> bool {
         self.kind == Kind::PulseOximetry.name()
     }
+}
+
+/// When a row of a memory was measured: its number is its second since 2000, by a clock that is right.
+fn measured(row: &Row) -> Option<u64> {
+    let second = u64::from(row.counter?) + SECONDS_1970_TO_2000;
+    Some((row.at - Duration::from_secs(clock::wall_seconds().saturating_sub(second))).as_nanos())
 }
 
 /// One row as it went onto the link.
@@ -140,6 +153,8 @@ impl Stream {
             "first_counter": first.counter,
             "delivered": first.delivered,
             "stored": self.head.is_stored(),
+            "measured_ns": self.head.is_stored().then(|| measured(first)).flatten(),
+            "gathered_ms": u64::try_from(self.head.gathers.as_millis()).unwrap_or(u64::MAX),
             "rows": values,
         }}))
     }
@@ -163,7 +178,8 @@ mod tests {
     use super::*;
 
     fn stream(file: &Path) -> Stream {
-        let head = StreamHead { device: "d".to_owned(), kind: "pleth", channels: vec![150_452], rate_hz: 75 };
+        let head =
+            StreamHead { device: "d".to_owned(), kind: "pleth", channels: vec![150_452], rate_hz: 75, gathers: Duration::ZERO };
         Stream::new(Truth::to(file).unwrap(), head)
     }
 

@@ -1,7 +1,7 @@
 //! The ledger of a fault run: what the devices put on the link against what the centre stored.
 //!
 //! made = stored + missed + **missing**; missing 0, **double** 0 and wrong assignment 0 is the whole product. The unit is a spot
-//! device's measurement that was wholly delivered on an open link, or a stream's sample per channel. Not counted are the values
+//! device's measurement that was wholly delivered on an open link (of one that only advertises: while the kit listened), or a stream's sample per channel. Not counted are the values
 //! that a stream gives every ten seconds, and what the kit derived. A stored segment must equal a run of the truth's samples, found by the device's
 //! counter, else by reception ± 1 s and equality. `missed` is what the kit itself declared; such a span may not exceed its
 //! fault by more than 6 s, else it excuses nothing. What the centre has beyond what was made counts as double, be it a second
@@ -13,7 +13,7 @@ mod streams;
 mod tests;
 pub mod truth;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -28,6 +28,10 @@ pub const RECOVERY_ALLOWANCE: Duration = Duration::from_secs(6);
 pub const SYNCHRONISATION: Duration = Duration::from_secs(1);
 /// How far the reception of a spot measurement may be from its making, where the device sends neither number nor time.
 pub const SPOT_TOLERANCE: Duration = Duration::from_secs(6);
+/// What is only advertised was heard for certain where the kit listened from so long before it was known …
+pub const ADVERTISED_BEFORE: Duration = Duration::from_secs(10);
+/// … to so long after it: a weighing settles in some seconds, and its result is told for some more.
+pub const ADVERTISED_AFTER: Duration = Duration::from_secs(5);
 /// How near to the beginning of an assignment a measurement's patient may be told wrongly by the run itself: it learns of the
 /// beginning when the kit has answered, and devices' times have seconds.
 pub const ACTIVATION_TOLERANCE: Duration = Duration::from_secs(2);
@@ -135,6 +139,8 @@ pub struct Run {
     pub faults: Vec<Fault>,
     /// Whose readings they are; before the first period, nobody's.
     pub periods: Vec<Period>,
+    /// Devices that only advertise: nobody confirms to them that they were heard.
+    pub advertised: BTreeSet<String>,
     /// When the kit was first ready: what a stream sent to nobody before its first stored sample, and before this plus
     /// [`RECOVERY_ALLOWANCE`], met a closed link.
     pub listening_from_ns: u64,

@@ -386,6 +386,7 @@ impl Plant {
             missed: std::mem::take(&mut gathered.missed),
             faults: self.faults.clone(),
             periods: self.periods.clone(),
+            advertised: self.layout.devices.iter().filter(|device| device.only_advertises()).map(ToString::to_string).collect(),
             listening_from_ns: self.listening_from_ns,
         };
         let mut balance = ledger::compare(&run);

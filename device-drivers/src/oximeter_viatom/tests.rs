@@ -51,6 +51,24 @@ fn ring() -> Numbers {
     Numbers { spo2: 97, pulse_rate: 62, battery: 85, perfusion_index: 21, worn: true, wave: vec![10, 20, 30] }
 }
 
+/// An answer with so many samples.
+fn waves(samples: usize) -> Step {
+    answer(&Numbers { wave: vec![40; samples], ..ring() })
+}
+
+/// Recordings and what was lost of them, as a story.
+fn story(given: &[Given]) -> Vec<String> {
+    let told = |(_, output): &Given| match output {
+        Ok((_, Output::Begin { recording, .. })) => Some(format!("begin {recording}")),
+        Ok((_, Output::End { recording })) => Some(format!("end {recording}")),
+        Err(DriverError::SamplesLost { recording, first, count }) => Some(format!("{recording} lost {count} at {first}")),
+        _ => None,
+    };
+    given.iter().filter_map(told).collect()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
 fn opens() -> Vec<Step> {
     vec![Step::Up(vec![RING_NOTIFIES, RING_WRITES]), Step::Subscribe(RING_NOTIFIES), asks(Frame::WAVE)]
 }
@@ -59,12 +77,58 @@ fn opens() -> Vec<Step> {
 fn a_ring_is_asked_once_a_second_and_its_numbers_are_a_reading_every_ten() {
     let mut script = opens();
     for _ in 0..12 {
-        script.extend([answer(&ring()), Step::Wait(Duration::from_secs(1)), asks(Frame::WAVE)]);
+        script.extend([waves(125), Step::Wait(SECOND), asks(Frame::WAVE)]);
     }
     script.push(Step::Down(DownReason::Lost));
     let given = play(&script);
     assert_eq!(readings(&given), ["97/62/2.1 ", "97/62/2.1 "]);
-    assert_eq!(samples(&given).len(), 36);
+    assert_eq!(samples(&given).len(), 11 * 125, "what it kept before it was asked is not of this conversation");
+    assert_eq!(story(&given), ["begin 1", "end 1"]);
+}
+
+#[test]
+fn i3_what_a_ring_dropped_before_it_was_asked_again_is_declared_lost() {
+    // What it kept before anybody asked is more than a second, and no answer comes at its very time.
+    let mut script = opens();
+    script.extend([waves(250), Step::Wait(SECOND), asks(Frame::WAVE), Step::Wait(SECOND / 4), waves(156)]);
+    script.extend([Step::Wait(SECOND * 3 / 4), asks(Frame::WAVE), waves(94), Step::Wait(SECOND), asks(Frame::WAVE)]);
+    assert_eq!(story(&play(&script)), ["begin 1"], "all of it came");
+    // For almost three seconds it was asked in vain, or not heard: it keeps two.
+    script.extend([Step::Wait(SECOND), asks(Frame::WAVE), Step::Wait(SECOND * 3 / 4), waves(250), waves(0)]);
+    assert_eq!(story(&play(&script)), ["begin 1", "1 lost 0 at 250", "end 1", "begin 2", "end 2"]);
+}
+
+#[test]
+fn i3_an_answer_that_may_be_all_that_a_ring_could_keep_begins_a_recording_of_its_own() {
+    let mut script = opens();
+    script.extend([waves(250), Step::Wait(SECOND), asks(Frame::WAVE), waves(125), Step::Wait(SECOND), asks(Frame::WAVE)]);
+    // As a question or an answer was late, and two seconds of signal are not much longer than what has passed.
+    script.extend([waves(250), Step::Wait(SECOND), asks(Frame::WAVE), waves(125), Step::Down(DownReason::Lost)]);
+    assert_eq!(story(&play(&script)), ["begin 1", "1 lost 0 at 125", "end 1", "begin 2", "end 2"]);
+}
+
+#[test]
+fn i3_a_ring_that_does_not_answer_for_a_while_gives_its_waveform_again_and_the_hole_is_declared() {
+    let mut script = opens();
+    script.extend([waves(250), Step::Wait(SECOND), asks(Frame::WAVE), waves(125)]);
+    for _ in 0..6 {
+        script.extend([Step::Wait(SECOND), asks(Frame::WAVE)]);
+    }
+    script.extend([waves(250), Step::Wait(SECOND), asks(Frame::WAVE), waves(125), Step::Down(DownReason::Lost)]);
+    let given = play(&script);
+    assert_eq!(story(&given), ["begin 1", "1 lost 0 at 125", "end 1", "begin 2", "end 2"]);
+    assert_eq!(samples(&given).len(), 500);
+}
+
+#[test]
+fn an_answer_with_a_waveform_that_comes_after_other_questions_is_still_one() {
+    let mut script = opens();
+    for command in [Frame::WAVE, Frame::WAVE, Frame::LIVE] {
+        script.extend([Step::Wait(SECOND), asks(command)]);
+    }
+    script.extend([waves(125), Step::Wait(SECOND), asks(Frame::WAVE), waves(125), Step::Wait(SECOND), asks(Frame::WAVE)]);
+    let given = play(&script);
+    assert_eq!((readings(&given), samples(&given).len()), (vec!["97/62/2.1 ".to_owned()], 125));
 }
 
 #[test]

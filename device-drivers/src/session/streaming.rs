@@ -405,12 +405,13 @@ impl<T: Talk> Session for Streaming<T> {
         if matches!(self.stage, Stage::Subscribing { until, .. } if until <= now) {
             self.io.broken_protocol("the subscription was not answered");
         }
-        if self.io.quiet_at().is_some_and(|at| at <= now) {
-            self.io.quiet(now);
-        }
+        // A driver that knows why nothing came says so before what came is ended.
         let listens = matches!(self.stage, Stage::Listening { .. } | Stage::Streaming { .. });
         if listens && self.talk.wakes().is_some_and(|at| at <= now) {
             self.talk.timeout(now, &mut self.io);
+        }
+        if self.io.quiet_at().is_some_and(|at| at <= now) {
+            self.io.quiet(now);
         }
         self.settle(now);
     }

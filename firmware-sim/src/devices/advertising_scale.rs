@@ -12,10 +12,10 @@ use kit_protocol::nomenclature::Mdc;
 use kit_protocol::reading::{Kind, Measured, Quantity, Value};
 use uuid::Uuid;
 
-use super::on_air::{Board, Identity, Now, OnAir, Sent};
+use super::on_air::{Board, Identity, Now, OnAir, Sample, Sent};
 use super::vitals::sensed;
 use crate::faults::Scenario;
-use crate::firmware::advertising_scale::{AdvertisingScale, Load, Settings};
+use crate::firmware::advertising_scale::{AdvertisingScale, Load, Settings, Weighing};
 use crate::link::gatt::{Advertisement, PairingMethod, Service, bluetooth};
 use crate::noise::between;
 use crate::patient::Patient;
@@ -80,8 +80,9 @@ pub struct ScaleBoard<M> {
     patient: Patient,
     impedance: u16,
     firmware: Option<AdvertisingScale>,
-    /// Weighings before the power went.
+    /// Weighings before the power went, and the one in which it went.
     numbers: u64,
+    cut_off: Option<Weighing>,
     model: PhantomData<M>,
 }
 
@@ -98,7 +99,7 @@ impl<M: Model> Scale<M> {
     pub fn with_settings(seed: u64, scenario: &Scenario, truth: Truth, settings: Settings) -> Self {
         let impedance = between(seed, 0x0b1a, 420.0, 620.0) as u16;
         let patient = Patient::new(seed);
-        let board = ScaleBoard { settings, patient, impedance, firmware: None, numbers: 0, model: PhantomData };
+        let board = ScaleBoard { settings, patient, impedance, firmware: None, numbers: 0, cut_off: None, model: PhantomData };
         Self::with(board, seed, scenario, truth)
     }
 }
@@ -125,7 +126,9 @@ impl<M: Model> Board for ScaleBoard<M> {
     }
 
     fn power_down(&mut self) {
-        self.numbers = self.firmware.take().map_or(self.numbers, |firmware| firmware.numbers());
+        if let Some(firmware) = self.firmware.take() {
+            (self.numbers, self.cut_off) = firmware.stop();
+        }
     }
 
     fn step(&mut self, now: Now, _scenario: &Scenario) {
@@ -138,8 +141,16 @@ impl<M: Model> Board for ScaleBoard<M> {
     }
 
     fn take_made(&mut self, moment: Moment) -> Vec<(u64, Measured)> {
-        let made = self.firmware.as_mut().and_then(AdvertisingScale::take_made);
-        made.map(|weighing| (weighing.number, measured(&weighing.data, moment))).into_iter().collect()
+        let made = self.cut_off.take().into_iter().chain(self.firmware.as_mut().and_then(AdvertisingScale::take_made));
+        made.map(|weighing| (weighing.number, measured(&weighing.data, moment))).collect()
+    }
+
+    /// At the end it is as if power went.
+    fn take_lost(&mut self, ends: bool) -> Vec<Sample> {
+        if ends {
+            self.power_down();
+        }
+        Vec::new()
     }
 
     fn connected(&mut self, _now: Now) {}

@@ -126,7 +126,13 @@ fn part(seed: u64, boots: u64, scenario: &Scenario) -> Part {
 impl SerialDevice for Ecg {
     fn streams(&self) -> Vec<StreamHead> {
         let channels = Lead::EIGHT.iter().map(|lead| lead.mdc().0).collect();
-        vec![StreamHead { device: "ecg-ads1298".to_owned(), kind: "ecg", channels, rate_hz: RATE_HZ.into() }]
+        vec![StreamHead {
+            device: "ecg-ads1298".to_owned(),
+            kind: "ecg",
+            channels,
+            rate_hz: RATE_HZ.into(),
+            gathers: Duration::ZERO,
+        }]
     }
 
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission)) {

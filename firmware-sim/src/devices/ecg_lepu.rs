@@ -60,7 +60,8 @@ impl Recorder {
     #[must_use]
     pub fn new(seed: u64, scenario: &Scenario, truth: Truth) -> Self {
         let channels = LeadType::SIX.channels().unwrap_or_default().iter().flatten().map(|code| code.0).collect();
-        let head = StreamHead { device: NAME.to_owned(), kind: "ecg", channels, rate_hz: RATE_HZ.into() };
+        let head =
+            StreamHead { device: NAME.to_owned(), kind: "ecg", channels, rate_hz: RATE_HZ.into(), gathers: Duration::ZERO };
         Self {
             seed,
             scenario: scenario.clone(),

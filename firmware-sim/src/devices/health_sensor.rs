@@ -37,6 +37,7 @@ const PRESSURE_AT: Duration = Duration::from_secs(12);
 const ECG_AT: Duration = Duration::from_secs(31);
 const EXPIRATION_AT: Duration = Duration::from_secs(43);
 /// An ECG lasts.
+const ECG_LASTS: Duration = Duration::from_secs(10);
 const ECG_ROWS: u32 = 10 * ECG_RATE_HZ;
 /// Digits of a millivolt.
 const DIGITS_PER_MILLIVOLT: f64 = 1_000.0;
@@ -167,7 +168,7 @@ impl Board for SensorBoard {
 
     fn streams(&self) -> Vec<StreamHead> {
         let channels = ECG_LEADS.iter().map(|code| code.0).collect();
-        vec![StreamHead { device: NAME.to_owned(), kind: "ecg", channels, rate_hz: ECG_RATE_HZ }]
+        vec![StreamHead { device: NAME.to_owned(), kind: "ecg", channels, rate_hz: ECG_RATE_HZ, gathers: ECG_LASTS }]
     }
 
     fn services(&self) -> Vec<Service> {

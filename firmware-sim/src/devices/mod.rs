@@ -243,17 +243,28 @@ pub enum Carried {
         /// One integer a channel.
         values: Vec<i32>,
     },
-    /// A spot measurement, as the device means it.
-    Reading(Box<Measured>),
+    /// A spot measurement, as the device means it; when it was received is for the line to say.
+    Reading {
+        /// What it says.
+        measured: Box<Measured>,
+        /// For how long it waited in the device's memory before it was sent.
+        waited: Duration,
+    },
 }
 
 impl Carried {
+    /// A spot measurement that is sent as it is made.
+    #[must_use]
+    pub fn live(measured: Measured) -> Self {
+        Self::Reading { measured: Box::new(measured), waited: Duration::ZERO }
+    }
+
     /// The device's number and the integers of a row of samples.
     #[must_use]
     pub fn row(self) -> Option<(Option<u32>, Vec<i32>)> {
         match self {
             Self::Row { counter, values, .. } => Some((counter, values)),
-            Self::Reading(_) => None,
+            Self::Reading { .. } => None,
         }
     }
 }

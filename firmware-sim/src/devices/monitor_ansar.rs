@@ -167,7 +167,7 @@ impl Monitor {
         });
         let new = shown.filter(|_| shown != self.shown);
         self.shown = shown;
-        carries.extend(new.map(|numbers| Carried::Reading(Box::new(pressure(numbers)))));
+        carries.extend(new.map(|numbers| Carried::live(pressure(numbers))));
         carries
     }
 }
@@ -190,7 +190,13 @@ fn pressure(numbers: [Decimal; 4]) -> Measured {
 impl SerialDevice for Monitor {
     fn streams(&self) -> Vec<StreamHead> {
         let rate = |samples: usize| u32::try_from(samples).unwrap_or(1);
-        let head = |kind, code, rate_hz| StreamHead { device: NAME.to_owned(), kind, channels: vec![code], rate_hz };
+        let head = |kind, code, rate_hz| StreamHead {
+            device: NAME.to_owned(),
+            kind,
+            channels: vec![code],
+            rate_hz,
+            gathers: Duration::ZERO,
+        };
         vec![
             head("ecg", Mdc::ECG_II.0, rate(ECG_SAMPLES)),
             head("respiration", THORACIC_IMPEDANCE, rate(WAVE_SAMPLES)),
@@ -285,7 +291,7 @@ mod tests {
         let mut device = Monitor::new(5, &Scenario::default());
         let (mut told, mut shown) = (Vec::new(), Vec::new());
         device.advance(Duration::from_secs(135), &mut |emission| {
-            let reading = |carried: &Carried| matches!(carried, Carried::Reading(_));
+            let reading = |carried: &Carried| matches!(carried, Carried::Reading { .. });
             told.extend(emission.carries.iter().any(reading).then_some(emission.at));
             shown.push(number(&Message::decode(&emission.octets).unwrap(), "NIBP").is_some());
         });

@@ -138,7 +138,7 @@ fn oximeter(seed: u64, boots: u64) -> Shared<Max30102<Finger>> {
 /// What is whole with a frame: samples of the pulse wave, or a result.
 fn carried(frame: &Frame) -> Vec<Carried> {
     let number = |code, value: i64, unit| Value { code, quantity: Quantity::Number(Decimal::whole(value)), unit };
-    let reading = |kind, values| vec![Carried::Reading(Box::new(Measured { values, ..Measured::new(kind, Moment::ZERO) }))];
+    let reading = |kind, values| vec![Carried::live(Measured { values, ..Measured::new(kind, Moment::ZERO) })];
     match Message::decode(frame) {
         Ok(Message::Pleth(samples)) => {
             let row = |sample: &u8| Carried::Row { stream: 0, counter: None, values: vec![i32::from(sample & 0x7f)] };
@@ -165,7 +165,7 @@ fn carried(frame: &Frame) -> Vec<Carried> {
 impl SerialDevice for Monitor {
     fn streams(&self) -> Vec<StreamHead> {
         let device = "monitor-pc300".to_owned();
-        vec![StreamHead { device, kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz: PLETH_RATE_HZ }]
+        vec![StreamHead { device, kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz: PLETH_RATE_HZ, gathers: Duration::ZERO }]
     }
 
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission)) {

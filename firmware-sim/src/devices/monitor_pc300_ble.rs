@@ -58,9 +58,9 @@ impl MonitorBoard {
         for carried in carries {
             match carried {
                 Carried::Row { stream, counter, values } => whole.samples.push(Sample { stream, counter, values }),
-                Carried::Reading(measured) => {
+                Carried::Reading { measured, waited } => {
                     self.results += 1;
-                    self.made.push((self.results, Measured { received: moment, ..*measured }));
+                    self.made.push((self.results, Measured { received: moment - waited, ..*measured }));
                     whole.results.push(self.results);
                 }
             }

@@ -168,6 +168,8 @@ pub struct OnAir<B: Board> {
     streams: Vec<(Stream, u32)>,
     /// When the simulation began, by the gateway's clock.
     began: Option<Moment>,
+    /// The same, s of 1970.
+    began_wall: u64,
     now: Duration,
     booted: Duration,
     powered: bool,
@@ -192,6 +194,7 @@ impl<B: Board> OnAir<B> {
             scenario: scenario.clone(),
             truth,
             began: None,
+            began_wall: 0,
             now: Duration::ZERO,
             booted: Duration::ZERO,
             powered: false,
@@ -211,6 +214,9 @@ impl<B: Board> OnAir<B> {
 
     /// Lives on up to `now`.
     fn live(&mut self, now: Moment) -> Now {
+        if self.began.is_none() {
+            self.began_wall = clock::wall_seconds();
+        }
         let began = *self.began.get_or_insert(now);
         let until = now.since(began);
         while self.now + STEP <= until {
@@ -255,8 +261,7 @@ impl<B: Board> OnAir<B> {
 
     /// Sets the device's clock right, but for so many seconds.
     fn set_clock(&mut self, off: i64) {
-        let up = (self.now - self.booted).as_secs();
-        let right = clock::wall_seconds().saturating_sub(SECONDS_1970_TO_2000).saturating_sub(up);
+        let right = self.began_wall.saturating_sub(SECONDS_1970_TO_2000).saturating_add(self.booted.as_secs());
         self.board.set_clock(Some(right.saturating_add_signed(off)));
     }
 }
@@ -301,6 +306,7 @@ impl<B: Board> Drop for OnAir<B> {
     fn drop(&mut self) {
         let lost = self.board.take_lost(true);
         self.put_down(lost, self.now().moment, false);
+        self.take_made();
         for measured in std::mem::take(&mut self.waiting).values() {
             self.write_reading(measured, measured.received, false);
         }

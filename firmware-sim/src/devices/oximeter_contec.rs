@@ -144,8 +144,14 @@ impl SerialDevice for Oximeter {
         let device = "oximeter-contec".to_owned();
         let stored = vec![Mdc::SPO2.0, Mdc::PULSE_RATE.0];
         vec![
-            StreamHead { device: device.clone(), kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz: FRAMES_PER_SECOND },
-            StreamHead { device, kind: "pulse-oximetry", channels: stored, rate_hz: 1 },
+            StreamHead {
+                device: device.clone(),
+                kind: "pleth",
+                channels: vec![Mdc::PLETH.0],
+                rate_hz: FRAMES_PER_SECOND,
+                gathers: Duration::ZERO,
+            },
+            StreamHead { device, kind: "pulse-oximetry", channels: stored, rate_hz: 1, gathers: Duration::ZERO },
         ]
     }
 

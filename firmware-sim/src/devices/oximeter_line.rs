@@ -12,6 +12,7 @@ use kit_protocol::serial::{bci, berry, nonin_df8};
 
 use super::finger::Finger;
 use super::{Carried, Emission, STEP, SerialDevice, nanoseconds};
+use crate::clock;
 use crate::faults::{Fault, Scenario};
 use crate::firmware::oximeter_line::{Berry, Eight, Five, OximeterLine, Speech, Thirteen};
 use crate::noise::{mixed, nearest};
@@ -21,11 +22,12 @@ use crate::parts::uart::Uart;
 use crate::patient::Patient;
 use crate::truth::StreamHead;
 
-/// When the simulator starts, by a device's clock that is right.
-const STARTED: DateTime = DateTime { year: 2026, month: 11, day: 21, hour: 8, minute: 0, second: 0 };
 /// Spot checks in the memory of a device, and how far apart they were made.
 const STORED: u32 = 3;
 const STORED_EVERY_SECONDS: u32 = 3_600;
+
+/// What a clock says that was never set.
+const NEVER_SET: DateTime = DateTime { year: 0, month: 0, day: 0, hour: 0, minute: 0, second: 0 };
 
 /// A model: what it says, and what a frame of it carries.
 pub trait Model: Speech + Send + Sized {
@@ -37,9 +39,11 @@ pub trait Model: Speech + Send + Sized {
     const WAVE_HZ: u32;
 
     /// As it is when it is bought, or when its battery was changed: `before` is what it remembered.
-    fn boot(seed: u64, scenario: &Scenario, now: Duration, before: Option<&Self>) -> Self;
-    /// What is whole with these octets, which are a frame; `None` where they are none.
-    fn carries(frame: &[u8]) -> Option<Vec<Carried>>;
+    /// It is `right`, s of 1970, as the simulator starts.
+    fn boot(seed: u64, scenario: &Scenario, now: Duration, right: i64, before: Option<&Self>) -> Self;
+    /// What is whole with these octets, which are a frame, sent when a clock that is right says `right` (s of 1970); `None` where
+    /// they are none.
+    fn carries(frame: &[u8], right: i64) -> Option<Vec<Carried>>;
 }
 
 fn row(sample: u8) -> Vec<Carried> {
@@ -73,11 +77,11 @@ impl Model for ContecFive {
     const FRAME_OCTETS: usize = bci::Frame::OCTETS;
     const WAVE_HZ: u32 = kit_protocol::serial::contec::FRAMES_PER_SECOND;
 
-    fn boot(_seed: u64, _scenario: &Scenario, _now: Duration, _before: Option<&Self>) -> Self {
+    fn boot(_seed: u64, _scenario: &Scenario, _now: Duration, _right: i64, _before: Option<&Self>) -> Self {
         Self(Five::Contec)
     }
 
-    fn carries(frame: &[u8]) -> Option<Vec<Carried>> {
+    fn carries(frame: &[u8], _right: i64) -> Option<Vec<Carried>> {
         bci::Frame::decode(frame).ok().map(|frame| row(frame.pleth))
     }
 }
@@ -87,12 +91,12 @@ impl Model for BerryFive {
     const FRAME_OCTETS: usize = bci::Frame::OCTETS;
     const WAVE_HZ: u32 = berry::BCI_FRAMES_PER_SECOND;
 
-    fn boot(_seed: u64, _scenario: &Scenario, _now: Duration, _before: Option<&Self>) -> Self {
+    fn boot(_seed: u64, _scenario: &Scenario, _now: Duration, _right: i64, _before: Option<&Self>) -> Self {
         Self(Five::Berry)
     }
 
-    fn carries(frame: &[u8]) -> Option<Vec<Carried>> {
-        ContecFive::carries(frame)
+    fn carries(frame: &[u8], right: i64) -> Option<Vec<Carried>> {
+        ContecFive::carries(frame, right)
     }
 }
 
@@ -101,11 +105,11 @@ impl Model for Berry {
     const FRAME_OCTETS: usize = berry::Packet::OCTETS;
     const WAVE_HZ: u32 = 100;
 
-    fn boot(_seed: u64, _scenario: &Scenario, _now: Duration, _before: Option<&Self>) -> Self {
+    fn boot(_seed: u64, _scenario: &Scenario, _now: Duration, _right: i64, _before: Option<&Self>) -> Self {
         Self::default()
     }
 
-    fn carries(frame: &[u8]) -> Option<Vec<Carried>> {
+    fn carries(frame: &[u8], _right: i64) -> Option<Vec<Carried>> {
         match berry::Twenty::decode(frame).ok()? {
             berry::Twenty::Packet(packet) => Some(row(packet.pleth)),
             berry::Twenty::Version { .. } => Some(Vec::new()),
@@ -118,11 +122,11 @@ impl Model for Eight {
     const FRAME_OCTETS: usize = nonin_df8::Frame::OCTETS;
     const WAVE_HZ: u32 = 0;
 
-    fn boot(_seed: u64, _scenario: &Scenario, _now: Duration, _before: Option<&Self>) -> Self {
+    fn boot(_seed: u64, _scenario: &Scenario, _now: Duration, _right: i64, _before: Option<&Self>) -> Self {
         Self
     }
 
-    fn carries(frame: &[u8]) -> Option<Vec<Carried>> {
+    fn carries(frame: &[u8], _right: i64) -> Option<Vec<Carried>> {
         // The numbers of a stream are not counted in the truth.
         nonin_df8::Frame::decode(frame).ok().map(|_| Vec::new())
     }
@@ -133,18 +137,18 @@ impl Model for Thirteen {
     const FRAME_OCTETS: usize = SpotCheck::OCTETS;
     const WAVE_HZ: u32 = 0;
 
-    fn boot(seed: u64, scenario: &Scenario, now: Duration, before: Option<&Self>) -> Self {
+    fn boot(seed: u64, scenario: &Scenario, now: Duration, right: i64, before: Option<&Self>) -> Self {
         if let Some(before) = before {
             return Self::new(before.stored().to_vec(), before.clock());
         }
         let offset = scenario.during(now).find_map(|fault| if let Fault::Clock(offset) = fault { Some(offset) } else { None });
-        let started = STARTED.seconds();
-        let clock = offset.map_or(started, |offset| started.zip(offset).map(|(started, offset)| started + offset));
-        Self::new(stored(seed), clock)
+        let clock = offset.map_or(Some(right), |offset| offset.map(|offset| right + offset));
+        Self::new(stored(seed, right), clock)
     }
 
-    fn carries(frame: &[u8]) -> Option<Vec<Carried>> {
+    fn carries(frame: &[u8], right: i64) -> Option<Vec<Carried>> {
         let check = SpotCheck::decode(frame).ok()?;
+        let stored = check.has(SpotCheck::FROM_MEMORY);
         let number = |code, value: Option<i64>, unit| {
             value.map(|value| Value { code, quantity: Quantity::Number(Decimal::whole(value)), unit })
         };
@@ -153,22 +157,28 @@ impl Model for Thirteen {
         let measured = Measured {
             values: values.into_iter().flatten().collect(),
             device_time: Some(check.time).filter(DateTime::date_known),
-            memory: if check.has(SpotCheck::FROM_MEMORY) { Memory::Stored } else { Memory::Live },
+            memory: if stored { Memory::Stored } else { Memory::Live },
             ..Measured::new(Kind::PulseOximetry, Moment::ZERO)
         };
-        Some(vec![Carried::Reading(Box::new(measured))])
+        let waited = if stored { before(&check.time, right) } else { Duration::ZERO };
+        Some(vec![Carried::Reading { measured: Box::new(measured), waited }])
     }
 }
 
+/// How long ago it was.
+fn before(time: &DateTime, right: i64) -> Duration {
+    let seconds = time.seconds().and_then(|seconds| u64::try_from(right - seconds).ok());
+    Duration::from_secs(seconds.unwrap_or(0))
+}
+
 /// The spot checks of the night before: the same patient, earlier.
-fn stored(seed: u64) -> Vec<SpotCheck> {
+fn stored(seed: u64, right: i64) -> Vec<SpotCheck> {
     let patient = Patient::new(seed);
     let check = |number: u32| {
         let before = (STORED - number) * STORED_EVERY_SECONDS;
         let vitals = patient.vitals(-f64::from(before));
-        let time = STARTED.seconds().and_then(|started| DateTime::from_seconds(started - i64::from(before)));
         SpotCheck {
-            time: time.unwrap_or(STARTED),
+            time: DateTime::from_seconds(right - i64::from(before)).unwrap_or(NEVER_SET),
             hundredths: 0,
             status: SpotCheck::SMART_POINT,
             heart_rate: u16::try_from(nearest(vitals.heart_rate)).ok(),
@@ -189,6 +199,8 @@ pub struct Oximeter<M> {
     before: Option<M>,
     now: Duration,
     boots: u64,
+    /// When the simulator started, s of 1970.
+    started: i64,
 }
 
 impl<M: Model> Oximeter<M> {
@@ -204,6 +216,7 @@ impl<M: Model> Oximeter<M> {
             before: None,
             now: Duration::ZERO,
             boots: 0,
+            started: i64::try_from(clock::wall_seconds()).unwrap_or(i64::MAX),
         }
     }
 
@@ -211,7 +224,7 @@ impl<M: Model> Oximeter<M> {
         self.now = to;
         if self.scenario.during(to).any(|fault| fault == Fault::Reboot) {
             if let Some(firmware) = self.firmware.take() {
-                self.before = Some(M::boot(self.seed, &self.scenario, to, Some(firmware.speech())));
+                self.before = Some(M::boot(self.seed, &self.scenario, to, self.started, Some(firmware.speech())));
             }
             return;
         }
@@ -219,7 +232,7 @@ impl<M: Model> Oximeter<M> {
             self.part = part(self.seed, self.boots);
             self.boots += 1;
             self.part.lock().advance(nanoseconds(to));
-            let speech = self.before.take().unwrap_or_else(|| M::boot(self.seed, &self.scenario, to, None));
+            let speech = self.before.take().unwrap_or_else(|| M::boot(self.seed, &self.scenario, to, self.started, None));
             // A simulated part always comes up; if it did not, the device would stay silent, as a broken one does.
             self.firmware = OximeterLine::start(Bus(self.part.clone()), self.uart.clone(), speech).ok();
         }
@@ -233,14 +246,16 @@ impl<M: Model> Oximeter<M> {
             let _silent = firmware.service();
         }
         let sent = self.uart.lock().take_sent();
-        emit_frames::<M>(to, &sent, emit);
+        let right = self.started.saturating_add_unsigned(to.as_secs());
+        emit_frames::<M>(to, right, &sent, emit);
     }
 }
 
 /// Cuts what the UART sent into frames; an answer to a command is one octet by itself.
-fn emit_frames<M: Model>(at: Duration, mut sent: &[u8], emit: &mut dyn FnMut(Emission)) {
+fn emit_frames<M: Model>(at: Duration, right: i64, mut sent: &[u8], emit: &mut dyn FnMut(Emission)) {
     while let Some((first, rest)) = sent.split_first() {
-        let frame = sent.split_at_checked(M::FRAME_OCTETS).and_then(|(frame, rest)| Some((M::carries(frame)?, frame, rest)));
+        let frame =
+            sent.split_at_checked(M::FRAME_OCTETS).and_then(|(frame, rest)| Some((M::carries(frame, right)?, frame, rest)));
         match frame {
             Some((carries, frame, after)) => {
                 emit(Emission { at, octets: frame.to_vec(), carries });
@@ -261,7 +276,13 @@ fn part(seed: u64, boots: u64) -> Shared<Max30102<Finger>> {
 
 impl<M: Model> SerialDevice for Oximeter<M> {
     fn streams(&self) -> Vec<StreamHead> {
-        let head = StreamHead { device: M::NAME.to_owned(), kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz: M::WAVE_HZ };
+        let head = StreamHead {
+            device: M::NAME.to_owned(),
+            kind: "pleth",
+            channels: vec![Mdc::PLETH.0],
+            rate_hz: M::WAVE_HZ,
+            gathers: Duration::ZERO,
+        };
         if M::WAVE_HZ > 0 { vec![head] } else { Vec::new() }
     }
 
@@ -354,6 +375,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_is_told_to_have_been_measured_when_it_was() {
+        let mut waits = Vec::new();
+        Oximeter::<Thirteen>::new(4, &Scenario::default()).advance(60 * SECOND, &mut |emission| {
+            waits.extend(emission.carries.into_iter().filter_map(|carried| match carried {
+                Carried::Reading { measured, waited } => Some((measured.memory, waited)),
+                Carried::Row { .. } => None,
+            }));
+        });
+        let hours: Vec<_> = waits.iter().map(|(memory, waited)| (*memory, waited.as_secs() / 3_600)).collect();
+        assert_eq!(hours[..4], [(Memory::Stored, 3), (Memory::Stored, 2), (Memory::Stored, 1), (Memory::Live, 0)]);
+    }
+
+    #[test]
     fn a_9560_answers_what_it_is_asked_and_its_clock_is_set() {
         let scenario = Scenario::parse("at=0 fault=clock unset=1").unwrap();
         let mut device = Oximeter::<Thirteen>::new(4, &scenario);
@@ -369,7 +403,7 @@ mod tests {
         }
         let sent = checks(&run(&mut device, 40 * SECOND));
         let live = sent.iter().find(|check| !check.has(SpotCheck::FROM_MEMORY)).unwrap();
-        assert_eq!((live.time.day, live.time.hour), (22, 9));
+        assert_eq!((live.time.year, live.time.month, live.time.day, live.time.hour), (2026, 11, 22, 9));
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn part(seed: u64, boots: u64) -> Shared<Max30102<Finger>> {
 impl SerialDevice for Oximeter {
     fn streams(&self) -> Vec<StreamHead> {
         let device = "oximeter-nonin".to_owned();
-        vec![StreamHead { device, kind: "pleth", channels: vec![PLETH], rate_hz: FRAMES_PER_SECOND }]
+        vec![StreamHead { device, kind: "pleth", channels: vec![PLETH], rate_hz: FRAMES_PER_SECOND, gathers: Duration::ZERO }]
     }
 
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission)) {

@@ -10,7 +10,7 @@ use super::finger::Finger;
 use super::nanoseconds;
 use super::on_air::{Board, Identity, Now, OnAir, Sample, Sent, Whole, service_of};
 use crate::faults::{Fault, Scenario};
-use crate::firmware::oximeter_viatom::{FINGER_RATE_HZ, FingerOximeter, Frame, RING_RATE_HZ, RingOximeter};
+use crate::firmware::oximeter_viatom::{FINGER_RATE_HZ, FingerOximeter, Frame, RING_KEEPS, RING_RATE_HZ, RingOximeter};
 use crate::link::gatt::{Advertisement, AttError, Outgoing, PairingMethod, Properties, Security, Service};
 use crate::noise::mixed;
 use crate::parts::Shared;
@@ -64,8 +64,8 @@ fn part(seed: u64, boots: u64) -> Shared<Max30102<Finger>> {
     Shared::new(Max30102::new(Finger { patient: Patient::new(seed), on: true }, mixed(seed, boots)))
 }
 
-fn head(device: &str, rate_hz: u32) -> StreamHead {
-    StreamHead { device: device.to_owned(), kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz }
+fn head(device: &str, rate_hz: u32, gathers: Duration) -> StreamHead {
+    StreamHead { device: device.to_owned(), kind: "pleth", channels: vec![Mdc::PLETH.0], rate_hz, gathers }
 }
 
 fn rows(samples: Vec<u8>) -> Vec<Sample> {
@@ -101,7 +101,7 @@ impl Board for FingerBoard {
     }
 
     fn streams(&self) -> Vec<StreamHead> {
-        vec![head(FINGER, FINGER_RATE_HZ)]
+        vec![head(FINGER, FINGER_RATE_HZ, Duration::ZERO)]
     }
 
     fn services(&self) -> Vec<Service> {
@@ -205,7 +205,7 @@ impl Board for RingBoard {
     }
 
     fn streams(&self) -> Vec<StreamHead> {
-        vec![head(RING, RING_RATE_HZ)]
+        vec![head(RING, RING_RATE_HZ, RING_KEEPS)]
     }
 
     fn services(&self) -> Vec<Service> {

@@ -226,7 +226,13 @@ fn f32_of(value: f64) -> f32 {
 
 impl SerialDevice for Spirometer {
     fn streams(&self) -> Vec<StreamHead> {
-        vec![StreamHead { device: "spirometer-flow".to_owned(), kind: "spirometry", channels: vec![FLOW], rate_hz: 500 }]
+        vec![StreamHead {
+            device: "spirometer-flow".to_owned(),
+            kind: "spirometry",
+            channels: vec![FLOW],
+            rate_hz: 500,
+            gathers: Duration::ZERO,
+        }]
     }
 
     fn advance(&mut self, now: Duration, emit: &mut dyn FnMut(Emission)) {

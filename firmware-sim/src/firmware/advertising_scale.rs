@@ -83,10 +83,14 @@ impl AdvertisingScale {
         self.clock = seconds;
     }
 
-    /// How many weighings there were.
+    /// Power goes. Gives how many weighings there were, and the one that was steady, and said to be, before all of it was known.
     #[must_use]
-    pub fn numbers(&self) -> u64 {
-        self.numbers
+    pub fn stop(mut self) -> (u64, Option<Weighing>) {
+        if let Phase::Steady { data, told: false, .. } = self.phase {
+            self.numbers += 1;
+            return (self.numbers, Some(Weighing { number: self.numbers, data }));
+        }
+        (self.numbers, self.made)
     }
 
     /// The weighing that was finished since the last call.
@@ -177,6 +181,17 @@ mod tests {
         assert!(provisional >= 8, "{provisional}");
         assert!(said.iter().flatten().any(|data| data.removed) && said.iter().filter(|data| data.is_none()).count() >= 2);
         assert_ne!(made[0].data.time, made[1].data.time);
+    }
+
+    #[test]
+    fn a_weight_that_was_steady_when_the_power_went_was_told_without_the_impedance() {
+        let mut scale = AdvertisingScale::start(SETTINGS, 4);
+        for now_ms in (0..=7_500).step_by(10) {
+            scale.tick(now_ms, Load { weight: 70.0, impedance: 510 });
+        }
+        let data = scale.advertised(7_500).unwrap();
+        assert!(data.stabilised && scale.take_made().is_none());
+        assert_eq!(scale.stop(), (5, Some(Weighing { number: 5, data })));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use embedded_hal::i2c::I2c;
 use kit_protocol::serial::o2ring::{self, Numbers};
@@ -20,7 +21,9 @@ pub const FINGER_RATE_HZ: u32 = 50;
 pub const RING_RATE_HZ: u32 = 125;
 /// Frames that wait to be sent; what does not fit is lost, the oldest first.
 const FRAMES_MAX: usize = 32;
-/// Samples of the waveform that an O2Ring keeps until it is asked: two seconds.
+/// For so long an O2Ring keeps its waveform until it is asked.
+pub const RING_KEEPS: Duration = Duration::from_secs(2);
+/// The same in samples.
 const RING_SAMPLES_MAX: usize = 250;
 /// A frame of no known meaning, captured of a PC-60FW, comes once in so many numbers.
 const UNEXPLAINED_EVERY: u32 = 10;

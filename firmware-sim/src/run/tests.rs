@@ -173,6 +173,20 @@ fn an_unplugged_line_is_gone_and_comes_back_at_its_path() {
 }
 
 #[test]
+fn a_reading_is_measured_when_it_is_sent_and_one_of_the_memory_as_long_before_as_it_waited() {
+    let mut bench = bench("oximeter-nonin-df13", "");
+    let mut reader = reader(&bench.port);
+    bench.live(20.0, Some(&mut reader));
+    let text = std::fs::read_to_string(&bench.truth).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let times = |line: &serde_json::Value| (line["boottime_ns"].as_u64().unwrap(), line["measured_ns"].as_u64().unwrap());
+    let (stored, live) = lines.split_at(3);
+    // The bench's clock began a second before the device.
+    assert!(stored.iter().map(times).all(|(sent, measured)| sent > 0 && measured == 0), "{stored:?}");
+    assert!(!live.is_empty() && live.iter().map(times).all(|(sent, measured)| sent == measured && sent > 10_000_000_000));
+}
+
+#[test]
 fn a_device_runs_by_itself_until_it_is_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let (port, truth) = (directory.path().join("port"), directory.path().join("truth"));

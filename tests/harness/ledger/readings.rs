@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::truth::{MadeReading, Measurement};
-use super::{ACTIVATION_TOLERANCE, Balance, Run, SPOT_TOLERANCE, StoredReading, assignment_at, nanoseconds};
+use super::{
+    ACTIVATION_TOLERANCE, ADVERTISED_AFTER, ADVERTISED_BEFORE, Balance, Fault, RECOVERY_ALLOWANCE, Run, SPOT_TOLERANCE,
+    StoredReading, assignment_at, nanoseconds,
+};
 
 pub(super) fn compare(run: &Run, balance: &mut Balance) {
     let mut waiting: HashMap<(&str, &Measurement), Vec<&StoredReading>> = HashMap::new();
@@ -20,16 +23,20 @@ pub(super) fn compare(run: &Run, balance: &mut Balance) {
     for (made, delivered) in once_each(&run.truth.readings) {
         let found = waiting.get_mut(&(made.device.as_str(), &made.measurement));
         if let Some(stored) = found.and_then(|candidates| take(made, candidates)) {
-            if stored.assignment.as_deref().is_some_and(|assignment| !measured_near(run, made).contains(&Some(assignment))) {
+            if stored
+                .assignment
+                .as_deref()
+                .is_some_and(|assignment| !measured_near(run, made.measured_ns).contains(&Some(assignment)))
+            {
                 balance.wrong_assignment += 1;
                 balance.find(format!("reading {} was measured before {:?} began", stored.key, stored.assignment));
             }
             let share = balance.share(&made.device);
             share.made += 1;
             share.stored += 1;
-        } else if !delivered {
+        } else if !delivered && !was_heard(run, made) {
             balance.undelivered += 1;
-        } else if waited_for_another(run, made) {
+        } else if waited_for_another(run, made.boottime_ns, made.measured_ns) {
             // Another patient's, out of the device's memory: it is the kit's to refuse.
             balance.not_the_patient += 1;
         } else {
@@ -85,16 +92,29 @@ fn take<'a>(made: &MadeReading, candidates: &mut Vec<&'a StoredReading>) -> Opti
     Some(candidates.swap_remove(index))
 }
 
+/// Whether it was advertised while the kit listened, from its first sign on, and until after it was known.
+fn was_heard(run: &Run, made: &MadeReading) -> bool {
+    let from = made.boottime_ns.saturating_sub(nanoseconds(ADVERTISED_BEFORE));
+    let to = made.boottime_ns.saturating_add(nanoseconds(ADVERTISED_AFTER));
+    let recovery = nanoseconds(RECOVERY_ALLOWANCE);
+    let deaf = |fault: &Fault| fault.from_boottime_ns <= to && from <= fault.to_boottime_ns.saturating_add(recovery);
+    let ended = run.truth.streams.values().filter_map(|stream| stream.boottimes_ns.last()).max();
+    run.advertised.contains(&made.device)
+        && run.listening_from_ns.saturating_add(recovery) <= from
+        && ended.is_some_and(|ended| to <= *ended)
+        && !run.faults.iter().any(deaf)
+}
+
 /// Whether it was measured under one assignment, waited in the device's memory, and was put on the link under another.
-fn waited_for_another(run: &Run, made: &MadeReading) -> bool {
-    let delivered = assignment_at(&run.periods, made.boottime_ns);
-    made.measured_ns < made.boottime_ns && measured_near(run, made).iter().any(|measured| *measured != delivered)
+pub(super) fn waited_for_another(run: &Run, boottime_ns: u64, measured_ns: u64) -> bool {
+    let delivered = assignment_at(&run.periods, boottime_ns);
+    measured_ns < boottime_ns && measured_near(run, measured_ns).iter().any(|measured| *measured != delivered)
 }
 
 /// Under whom it was measured: a moment before and after too, since devices' times have seconds.
-fn measured_near<'a>(run: &'a Run, made: &MadeReading) -> [Option<&'a str>; 3] {
+pub(super) fn measured_near(run: &Run, measured_ns: u64) -> [Option<&str>; 3] {
     let tolerance = nanoseconds(ACTIVATION_TOLERANCE);
-    [made.measured_ns.saturating_sub(tolerance), made.measured_ns, made.measured_ns.saturating_add(tolerance)]
+    [measured_ns.saturating_sub(tolerance), measured_ns, measured_ns.saturating_add(tolerance)]
         .map(|at| assignment_at(&run.periods, at))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::readings::{measured_near, waited_for_another};
 use super::truth::{Stream, StreamName, Truth};
 use super::{
     Balance, PLACEMENT_TOLERANCE, RECOVERY_ALLOWANCE, Run, SYNCHRONISATION, StoredMissed, StoredSegment, assignment_at,
@@ -23,7 +24,7 @@ pub(super) fn compare(run: &Run, balance: &mut Balance) {
     for (name, stream) in &run.truth.streams {
         let mut segments = by_stream.remove(name).unwrap_or_default();
         segments.sort_by_key(|segment| (segment.boottime_ns, segment.first_counter));
-        let stored = place_all(stream, &segments, balance);
+        let stored = place_all(run, stream, &segments, balance);
         settle(run, name, stream, &stored, balance);
     }
     for segment in by_stream.into_values().flatten() {
@@ -32,7 +33,7 @@ pub(super) fn compare(run: &Run, balance: &mut Balance) {
 }
 
 /// How often each sample is stored.
-fn place_all(stream: &Stream, segments: &[&StoredSegment], balance: &mut Balance) -> Vec<u32> {
+fn place_all(run: &Run, stream: &Stream, segments: &[&StoredSegment], balance: &mut Balance) -> Vec<u32> {
     let mut stored = vec![0_u32; stream.len()];
     let mut by_counter: HashMap<u64, Vec<usize>> = HashMap::new();
     for (index, counter) in stream.counters.iter().enumerate() {
@@ -43,6 +44,12 @@ fn place_all(stream: &Stream, segments: &[&StoredSegment], balance: &mut Balance
             unmade(segment, balance);
             continue;
         };
+        let waited = stream.measured_ns.get(first).zip(stream.boottimes_ns.get(first)).filter(|(measured, at)| measured < at);
+        let measured = waited.map(|(measured, _)| measured_near(run, *measured));
+        if measured.is_some_and(|near| segment.assignment.is_some() && !near.contains(&segment.assignment.as_deref())) {
+            balance.wrong_assignment += units(segment.values.len());
+            balance.find(format!("segment {} was measured before {:?} began", segment.key, segment.assignment));
+        }
         let mut again = 0;
         for count in stored.iter_mut().skip(first).take(samples(segment)) {
             again += u64::from(*count > 0);
@@ -68,9 +75,9 @@ fn place(stream: &Stream, by_counter: &HashMap<u64, Vec<usize>>, stored: &[u32],
     let candidates: Vec<usize> = match segment.first_counter.filter(|_| !stream.counters.is_empty()) {
         Some(counter) => by_counter.get(&counter).into_iter().flatten().copied().filter(equal).collect(),
         None => {
-            let tolerance = nanoseconds(PLACEMENT_TOLERANCE);
-            let start = stream.boottimes_ns.partition_point(|at| *at < segment.boottime_ns.saturating_sub(tolerance));
-            (start..stream.len()).take_while(|index| distance(*index) <= tolerance).filter(equal).collect()
+            // What was sent together was made before, and later ones may have been sent meanwhile: nothing is in order.
+            let tolerance = tolerance(stream);
+            (0..stream.len()).filter(|index| distance(*index) <= tolerance).filter(equal).collect()
         }
     };
     let taken = |index: usize| stored.iter().skip(index).take(samples(segment)).any(|count| *count > 0);
@@ -99,6 +106,7 @@ fn samples(segment: &StoredSegment) -> usize {
 fn settle(run: &Run, name: &StreamName, stream: &Stream, stored: &[u32], balance: &mut Balance) {
     let channels = units(stream.channels);
     let opening = Opening::of(run, stream, stored);
+    let kept_from = kept_from(stream);
     let mut lost: Option<(usize, usize)> = None;
     for (index, (count, at)) in stored.iter().zip(&stream.boottimes_ns).enumerate() {
         if *count > 0 {
@@ -107,8 +115,14 @@ fn settle(run: &Run, name: &StreamName, stream: &Stream, stored: &[u32], balance
             share.stored += channels;
             continue;
         }
-        if opening.excuses(index, *at, stream.delivered.get(index).copied().unwrap_or(true)) {
+        let delivered = stream.delivered.get(index).copied().unwrap_or(true);
+        if opening.excuses(index, *at, delivered) || (!delivered && index >= kept_from) {
             balance.undelivered += channels;
+            continue;
+        }
+        if stream.measured_ns.get(index).is_some_and(|measured| waited_for_another(run, *at, *measured)) {
+            // Another patient's, out of the device's memory: it is the kit's to refuse.
+            balance.not_the_patient += channels;
             continue;
         }
         balance.share(&name.device).made += channels;
@@ -116,7 +130,7 @@ fn settle(run: &Run, name: &StreamName, stream: &Stream, stored: &[u32], balance
             .missed
             .iter()
             .zip(&mut balance.missed)
-            .find(|(span, judged)| judged.within_allowance() && covers(span, name, *at, stream.counters.get(index).copied()));
+            .find(|(span, judged)| judged.within_allowance() && covers(span, name, stream, index));
         if let Some((_, judged)) = excuse {
             judged.samples += channels;
             continue;
@@ -160,6 +174,14 @@ impl Opening {
     }
 }
 
+/// From which sample on a device still kept what it had gathered when it ended, and nobody had asked for it.
+fn kept_from(stream: &Stream) -> usize {
+    let last_sent = stream.delivered.iter().rposition(|delivered| *delivered).map_or(0, |last| last + 1);
+    let within = |(first, last): (&u64, &u64)| last.saturating_sub(*first) <= stream.gathered_ns;
+    let kept = stream.boottimes_ns.get(last_sent).zip(stream.boottimes_ns.last()).is_some_and(within);
+    if stream.gathered_ns > 0 && kept { last_sent } else { stream.len() }
+}
+
 fn report(name: &StreamName, stream: &Stream, lost: Option<(usize, usize)>, balance: &mut Balance) {
     if let Some((first, last)) = lost {
         let at = stream.boottimes_ns.get(first).copied().unwrap_or_default();
@@ -173,22 +195,28 @@ fn report(name: &StreamName, stream: &Stream, lost: Option<(usize, usize)>, bala
 pub(super) fn made_within(span: &StoredMissed, truth: &Truth) -> Option<u64> {
     let name = StreamName { device: span.device.clone(), kind: span.kind.clone() };
     let stream = truth.streams.get(&name)?;
-    let covered = |(index, at): (usize, &u64)| covers(span, &name, *at, stream.counters.get(index).copied()).then_some(*at);
+    let covered = |(index, at): (usize, &u64)| covers(span, &name, stream, index).then_some(*at);
     let mut covered = stream.boottimes_ns.iter().enumerate().filter_map(covered);
     let first = covered.next()?;
     Some(covered.next_back().unwrap_or(first).saturating_sub(first))
 }
 
+/// How far what is said of a sample's time may be from when it was sent, ns.
+fn tolerance(stream: &Stream) -> u64 {
+    nanoseconds(PLACEMENT_TOLERANCE).saturating_add(stream.gathered_ns)
+}
+
 /// Whether a declared span is about this sample: by the device's counter where both name it, else by time.
-fn covers(span: &StoredMissed, name: &StreamName, at: u64, counter: Option<u64>) -> bool {
+fn covers(span: &StoredMissed, name: &StreamName, stream: &Stream, index: usize) -> bool {
+    let Some(at) = stream.boottimes_ns.get(index) else { return false };
     if span.device != name.device || span.kind != name.kind {
         return false;
     }
-    match (span.counters, counter) {
-        (Some((first, last)), Some(counter)) => (first..=last).contains(&counter),
+    match (span.counters, stream.counters.get(index)) {
+        (Some((first, last)), Some(counter)) => (first..=last).contains(counter),
         _ => {
-            let tolerance = nanoseconds(PLACEMENT_TOLERANCE);
-            (span.from_boottime_ns.saturating_sub(tolerance)..=span.to_boottime_ns.saturating_add(tolerance)).contains(&at)
+            let tolerance = tolerance(stream);
+            (span.from_boottime_ns.saturating_sub(tolerance)..=span.to_boottime_ns.saturating_add(tolerance)).contains(at)
         }
     }
 }

@@ -386,3 +386,92 @@ fn i4_what_a_memory_gave_of_the_last_patient_is_the_kits_to_refuse_and_wrong_und
     let wrong = remembered(Some("a-2"));
     assert_eq!((wrong.wrong_assignment, wrong.holds()), (1, false), "{:?}", wrong.findings);
 }
+
+#[test]
+fn a_night_of_another_patient_is_neither_missing_nor_the_patients() {
+    let line = json!({"samples": {
+        "device": "oximeter", "kind": "ecg", "channels": ["a", "b"], "rate": 1, "boottime_ns": 110 * SECOND,
+        "measured_ns": 20 * SECOND, "first_counter": 7, "stored": true, "delivered": true, "rows": [[1, 2], [3, 4], [5, 6]],
+    }});
+    let mut run = Run {
+        periods: vec![Period { from_boottime_ns: START, assignment: Some("a-1".to_owned()) }],
+        listening_from_ns: START,
+        ..Run::default()
+    };
+    run.truth.add("ecg", &format!("{line}\n")).unwrap();
+    let balance = compare(&run);
+    assert!(balance.holds() && balance.made == 0, "{:?}", balance.findings);
+    assert_eq!(balance.not_the_patient, 6);
+    let stream = run.truth.streams.values().next().unwrap();
+    run.segments = vec![segment(stream, 0, 3)];
+    assert_eq!(compare(&run).wrong_assignment, 6);
+}
+
+#[test]
+fn samples_that_were_gathered_and_sent_together_are_placed_by_their_values() {
+    // Two seconds at once, of which the second ones stand at the time of those that come a second later.
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut lines = String::new();
+    for (at, count) in [(102, 100), (103, 50), (104, 50), (104, 10)] {
+        let rows: Vec<[i32; CHANNELS]> = (0..count).map(|_| [random.i32(-500..500), random.i32(-500..500)]).collect();
+        let line = json!({"samples": {
+            "device": "ring", "kind": "ecg", "channels": ["a", "b"], "rate": RATE, "boottime_ns": at * SECOND,
+            "gathered_ms": 2_000, "delivered": true, "rows": rows,
+        }});
+        lines += &format!("{line}\n");
+    }
+    let mut run = perfect_of(&lines, 4);
+    run.segments = vec![(0, 150, 100), (150, 60, 102)]
+        .into_iter()
+        .map(|(first, count, at)| StoredSegment {
+            boottime_ns: at * SECOND,
+            ..segment(run.truth.streams.values().next().unwrap(), first, count)
+        })
+        .collect();
+    let balance = compare(&run);
+    assert!(balance.holds(), "{:?}", balance.findings);
+    assert_eq!(balance.stored, 420);
+    run.segments[1].values[5] += 1_000;
+    assert!(!compare(&run).holds());
+}
+
+#[test]
+fn a_weighing_that_was_advertised_while_the_kit_listened_is_missing_where_it_is_not_there() {
+    let weighing = |at: u64| {
+        let values = json!([{"code": 188_736, "value": "84.7", "unit": "kg"}]);
+        let line = json!({
+            "reading": {"kind": "weight", "values": values, "device_time": format!("2026-11-22T06:10:{at}")},
+            "boottime_ns": START + at * SECOND, "delivered": false,
+        });
+        format!("{line}\n")
+    };
+    let missing = |at: u64, faults: Vec<Fault>| {
+        let mut run = Run { faults, advertised: ["scale".to_owned()].into(), ..perfect(60, true) };
+        run.truth.add("scale", &weighing(at)).unwrap();
+        let balance = compare(&run);
+        assert_eq!(balance.missing + balance.undelivered, 1);
+        balance.missing
+    };
+    let fault = Fault { from_boottime_ns: START + 34 * SECOND, to_boottime_ns: START + 35 * SECOND };
+    assert_eq!(missing(30, Vec::new()), 1);
+    assert_eq!(missing(30, vec![fault]), 0, "the kit was down while it was advertised");
+    assert_eq!(missing(50, vec![fault]), 0, "it began while the kit came up");
+    assert_eq!(missing(52, vec![fault]), 1);
+    assert_eq!((missing(12, Vec::new()), missing(57, Vec::new())), (0, 0), "as the kit began and as the devices ended");
+}
+
+#[test]
+fn what_a_device_kept_as_it_ended_was_asked_for_by_nobody_and_more_than_it_keeps_is_missing() {
+    let with_tail = |gathered_ms: u64, count: u64| {
+        let rows: Vec<[i32; CHANNELS]> = (0..count).map(|_| [1, 2]).collect();
+        let tail = json!({"samples": {
+            "device": "ring", "kind": "ecg", "channels": ["I", "II"], "rate": RATE, "boottime_ns": START + 4 * SECOND,
+            "gathered_ms": gathered_ms, "delivered": false, "rows": rows,
+        }});
+        let balance = compare(&perfect_of(&format!("{}{tail}\n", truth_lines(4, false)), 4));
+        (balance.missing, balance.undelivered)
+    };
+    assert_eq!(with_tail(2_000, 60), (0, 120));
+    assert_eq!(with_tail(2_000, 160), (320, 0));
+    assert_eq!(with_tail(0, 10), (20, 0), "a device that keeps nothing has sent it");
+}

@@ -2,7 +2,8 @@
 //!
 //! `{"reading":{…},"boottime_ns":n,"measured_ns":n,"delivered":true}` is a spot measurement, put on the link and measured then; `{"samples":{"device","kind","channels","rate",
 //! "boottime_ns","first_counter","delivered","rows":[[…]]}}` is a run of a stream's samples, a row for each moment and in it an
-//! integer for each channel; with `"stored":true` they are out of a memory, which sends them with every download; `delivered` is whether somebody listened and no fault harmed them (they were made all the same).
+//! integer for each channel; with `"stored":true` they are out of a memory, which sends them with every download, and the first was measured at `measured_ns`; `gathered_ms` is
+//! over how long samples may have been made that were sent together; `delivered` is whether somebody listened and no fault harmed them (they were made all the same).
 
 use std::collections::BTreeMap;
 
@@ -90,6 +91,10 @@ pub struct Stream {
     pub boottimes_ns: Vec<u64>,
     /// The device's counter at each sample; empty where it sends none.
     pub counters: Vec<u64>,
+    /// When each sample was measured, ns of CLOCK_BOOTTIME: before it was sent, by as long as it waited in a memory.
+    pub measured_ns: Vec<u64>,
+    /// Over how long samples may have been made that were sent together, ns.
+    pub gathered_ns: u64,
     /// Whether the link took each sample whole.
     pub delivered: Vec<bool>,
     /// Interleaved samples.
@@ -178,9 +183,12 @@ impl Truth {
         let boottime_ns = samples.get("boottime_ns").and_then(Value::as_u64).ok_or("no boottime_ns")?;
         let first_counter = samples.get("first_counter").and_then(Value::as_u64);
         let stored = samples.get("stored").and_then(Value::as_bool).unwrap_or(false);
+        let measured_ns = samples.get("measured_ns").and_then(Value::as_u64).unwrap_or(boottime_ns);
+        let gathered_ms = samples.get("gathered_ms").and_then(Value::as_u64).unwrap_or(0);
         let delivered = samples.get("delivered").and_then(Value::as_bool).ok_or("no delivered")?;
         let rows = samples.get("rows").and_then(Value::as_array).ok_or("no rows")?;
         let stream = self.streams.entry(StreamName { device: device.to_owned(), kind }).or_default();
+        stream.gathered_ns = gathered_ms.saturating_mul(1_000_000);
         let period = std::time::Duration::from_secs_f64(1.0 / rate);
         for (index, row) in rows.iter().enumerate() {
             let row = row.as_array().ok_or("a row is not a list")?;
@@ -196,7 +204,9 @@ impl Truth {
             }
             let after = u32::try_from(index).map_err(|_| "too many rows")?;
             stream.delivered.push(delivered);
-            stream.boottimes_ns.push(boottime_ns.saturating_add(super::nanoseconds(period * after)));
+            let after = super::nanoseconds(period * after);
+            stream.boottimes_ns.push(boottime_ns.saturating_add(after));
+            stream.measured_ns.push(measured_ns.saturating_add(after));
             stream.counters.extend(counter);
             for value in row {
                 let value = value.as_i64().and_then(|value| i32::try_from(value).ok()).ok_or("a sample is not an integer")?;

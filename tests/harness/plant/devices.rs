@@ -41,7 +41,7 @@ impl Simulated {
     }
 
     /// Whether it is listened to, and never connected to.
-    fn only_advertises(self) -> bool {
+    pub fn only_advertises(self) -> bool {
         DEVICES.get(self.0).is_some_and(|device| matches!(device.connection, Connection::Broadcast(_)))
     }
 

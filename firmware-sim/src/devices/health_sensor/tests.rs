@@ -36,7 +36,12 @@ fn live(central: &mut Central<Sensor>) -> Vec<HealthObservation> {
 /// Reports of the memory, with how they went.
 fn report(central: &mut Central<Sensor>, op_code: OpCode, selection: Selection) -> (Vec<StoredHealthObservation>, Response) {
     central.write(bluetooth(CONTROL_POINT), &Request { op_code, selection }.encode()).unwrap();
-    central.listen(20_000);
+    // It hangs up soon after it has answered.
+    let answered = (0..1_000).any(|_| {
+        central.listen(10);
+        central.heard.iter().any(|(from, _)| *from == bluetooth(CONTROL_POINT))
+    });
+    assert!(answered, "no response");
     let heard = std::mem::take(&mut central.heard);
     let of = |number: u16| heard.iter().filter(move |(from, _)| *from == bluetooth(number)).map(|(_, octets)| octets.clone());
     let records = assembled(of(STORED).collect());
@@ -113,9 +118,16 @@ fn what_a_link_cut_off_is_stored_and_not_lost() {
     let mut central = central("");
     central.connect(&EVERYTHING);
     start(&mut central);
-    central.listen(31_200);
+    central.listen(30_500);
     central.take(bluetooth(LIVE));
-    // The ECG is on its way.
+    // The ECG is on its way: three segments of some hundred.
+    let sent = (0..1_000).filter_map(|_| {
+        central.now = central.now + Duration::from_millis(10);
+        let outgoing = central.device.poll(central.now)?;
+        central.device.confirmed(central.now, outgoing.characteristic);
+        Some(outgoing.characteristic)
+    });
+    assert_eq!(sent.take(3).collect::<Vec<_>>(), [bluetooth(LIVE); 3]);
     central.hang_up();
     central.connect(&EVERYTHING);
     let (records, _) = report(&mut central, OpCode::COMBINED_REPORT, Selection::All);
