@@ -18,7 +18,10 @@ use kit_protocol::uplink::topic::Topic;
 use kit_protocol::uplink::wire::{self, RejectReason, SignedType, definition::What};
 use prost::Message as _;
 
-pub use self::answer::{LaneSettled, RANGES_PER_SETTLED_MAX, REJECTS_PER_ANSWER_MAX, answer_batch, answer_later, answer_state};
+pub use self::answer::{
+    LaneSettled, RANGES_PER_SETTLED_MAX, REJECTS_PER_ANSWER_MAX, RESENDS_PER_ANSWER_MAX, answer_batch, answer_later,
+    answer_state, ask_again,
+};
 pub use self::decision::{
     Decision, Effect, Fate, Known, RETRY_DATABASE, RETRY_SCHEMA, RETRY_UNKNOWN, Rejection, Standing, decide,
 };

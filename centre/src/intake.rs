@@ -82,6 +82,25 @@ impl Intake {
         outcomes.into_iter().map(|outcome| outcome.map_or_else(Vec::new, |outcome| self.sign(&outcome))).collect()
     }
 
+    /// Asks the kits that are there for what was acknowledged and is missing. An answer that gets lost is given again in the
+    /// next round; on a new connection `Settled` says the same.
+    pub fn ask_again(&mut self) -> Vec<Outgoing> {
+        let asked = self.store.begin().and_then(|mut transaction| {
+            let asked = transaction.asked()?;
+            transaction.commit()?;
+            Ok(asked)
+        });
+        let asked = asked.unwrap_or_else(|trouble| {
+            error!(%trouble, "what is missing is asked for in the next round");
+            Vec::new()
+        });
+        let outcomes = asked.into_iter().map(|asked| {
+            info!(kit = %asked.sender.kit, spans = asked.resend.len(), "asked for what is missing");
+            Outcome { answers: ingest::ask_again(asked.nonce, &asked.resend), sender: asked.sender }
+        });
+        outcomes.flat_map(|outcome| self.sign(&outcome)).collect()
+    }
+
     /// Verifies a message. A key that a state brings counts from here on, for the rest of the group already; should the
     /// commit fail, the kit's next state brings it again.
     fn open(&mut self, message: &Message, now: WallTime) -> Result<Opened, Refusal> {
