@@ -8,7 +8,7 @@ use kit_protocol::uplink::wire::{self, RejectReason};
 
 use super::send::Stall;
 use super::window::{Awaited, Span};
-use super::{ACK_WAIT_MAX, ANSWER_REJECTS_MAX, Action, Link, Planner, Ticket, Trouble, without};
+use super::{ACK_WAIT_MAX, ANSWER_REJECTS_MAX, ANSWER_RESENDS_MAX, Action, Link, Planner, Ticket, Trouble, without};
 use crate::store::outbox::CONFLICT;
 
 /// The centre may ask to wait this long for a record, at most.
@@ -47,9 +47,24 @@ impl Planner {
         for entry in &answer.ack {
             self.take_ack(entry);
         }
+        for entry in answer.resend.iter().take(ANSWER_RESENDS_MAX) {
+            self.take_resend(entry);
+        }
     }
 
-    /// The centre's database, whole: the only thing that moves settlement back.
+    /// The centre lost what it had acknowledged. What it acknowledges of it on the way is asked for once more.
+    fn take_resend(&mut self, resend: &wire::Resend) {
+        let Some((epoch, lane)) = self.place(&resend.epoch, resend.lane) else { return };
+        let (first, last) = (resend.first, resend.last);
+        let applies = |plan: &mut super::lane::LanePlan| first >= 1 && first <= last && last < plan.next() && !plan.rolled_back();
+        if self.lane_plan(epoch, lane, applies) == Some(true) {
+            self.lane_plan(epoch, lane, |plan| plan.take_back(first, last));
+        } else {
+            self.entries_ignored += 1;
+        }
+    }
+
+    /// The centre's database, whole. Only this and `Resend` move settlement back.
     fn take_settled(&mut self, settled: &wire::Settled) {
         for entry in &settled.lanes {
             let Some((epoch, lane)) = self.place(&entry.epoch, entry.lane) else { continue };

@@ -63,6 +63,8 @@ pub const STATE_REPEAT: Duration = Duration::from_secs(30);
 pub const CONNECT_WATCHDOG: Duration = Duration::from_secs(75);
 /// Rejects of one answer that are taken in, at most; the others come again with their records.
 pub const ANSWER_REJECTS_MAX: usize = BATCH_RECORDS_MAX;
+/// Spans that one answer may ask for again, at most; the others are asked for once more.
+pub const ANSWER_RESENDS_MAX: usize = 64;
 
 /// The share of urgent, vitals, waveforms and journal, in octets.
 const LANE_WEIGHTS: [u32; 4] = [8, 4, 2, 1];
@@ -188,7 +190,7 @@ pub enum Action {
     Send(Send),
     /// The centre settled more of a lane.
     Settle(EpochId, Lane, Settlement),
-    /// The centre's database knows this of a lane and no more.
+    /// The centre's database knows this of a lane and no more: some of it may have been settled before.
     ResetSettled(EpochId, Lane, Settlement),
     /// This record is not to be sent again.
     Quarantine(EpochId, Lane, u64, String),

@@ -253,6 +253,48 @@ fn i3_a_restored_centre_gets_again_what_it_lost_but_not_what_is_under_way() {
     assert_eq!(bench.sent_spans(Lane::Vitals), [(6, 8), (3, 5)]);
 }
 
+fn resend(lane: Lane, first: u64, last: u64) -> wire::Answer {
+    let resend = vec![wire::Resend { epoch: EPOCH.0.to_vec(), lane: lane.to_wire().into(), first, last }];
+    wire::Answer { resend, ..Default::default() }
+}
+
+#[test]
+fn i3_what_the_centre_asks_for_again_is_sent_again_and_the_store_is_told() {
+    let mut bench = Bench::connected([1, 10, 1, 1]);
+    bench.settled([0; 4]);
+    bench.puback(0);
+    bench.ack(Lane::Vitals, 9);
+    bench.sends.clear();
+    bench.answer(resend(Lane::Vitals, 3, 4));
+    assert_eq!(bench.sent_spans(Lane::Vitals), [(3, 4)]);
+    let mut left = Settlement::upto(2, None);
+    left.add(Range { first: 5, last: 9, run: Some(RUN) });
+    assert!(bench.has(&Action::ResetSettled(EPOCH, Lane::Vitals, left)));
+    bench.sends.clear();
+    bench.answer(resend(Lane::Vitals, 3, 4));
+    assert!(bench.sends.is_empty(), "it is on its way");
+    bench.ack(Lane::Vitals, 9);
+    assert_eq!(bench.planner.settled(EPOCH, Lane::Vitals), Some(&Settlement::upto(9, Some(RUN))));
+}
+
+#[test]
+fn a_forged_replayed_or_absurd_request_to_send_again_changes_nothing() {
+    let mut bench = Bench::connected([1, 10, 1, 1]);
+    bench.answer(resend(Lane::Vitals, 3, 4));
+    assert_eq!(bench.planner.overview().answers_dropped, 1, "before Settled");
+    bench.settled([0, 9, 0, 0]);
+    let settled = bench.planner.settled(EPOCH, Lane::Vitals).cloned();
+    bench.tell(Event::Answer(&wire::Answer { nonce: vec![8; 8], ..resend(Lane::Vitals, 3, 4) }));
+    for (first, last) in [(0, 4), (4, 3), (3, 10), (3, u64::MAX)] {
+        bench.answer(resend(Lane::Vitals, first, last));
+    }
+    let elsewhere = wire::Resend { epoch: OLDER.0.to_vec(), lane: 2, first: 1, last: 2 };
+    bench.answer(wire::Answer { resend: vec![elsewhere], ..Default::default() });
+    assert_eq!(bench.planner.settled(EPOCH, Lane::Vitals).cloned(), settled);
+    assert_eq!(bench.planner.overview().entries_ignored, 5);
+    assert!(bench.sent_spans(Lane::Vitals).iter().all(|(first, _)| *first == 1), "{:?}", bench.sends);
+}
+
 #[test]
 fn i2_a_centre_that_knows_numbers_to_come_settles_nothing_and_a_person_is_told() {
     let mut bench = Bench::connected([1, 6, 1, 1]);

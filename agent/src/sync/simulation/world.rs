@@ -254,6 +254,9 @@ impl World {
             Happening::CentreReturns => self.centre_returns(),
             Happening::CentreRenews => {
                 self.announce(true);
+                if self.centre.up && self.broker.up {
+                    self.centre.resend().into_iter().for_each(|answer| self.answer(answer));
+                }
                 self.put(RENEWAL, Happening::CentreRenews);
             }
             Happening::KitNotices(connection) => self.kit_lost(connection, "connection reset"),
