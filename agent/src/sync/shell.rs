@@ -119,7 +119,14 @@ impl<S: Shelf> Shell<S> {
     }
 
     fn show(&mut self) {
-        self.status.overview(self.planner.overview(), self.planner.centre());
+        let overview = self.planner.overview();
+        if overview.paused != self.status.paused {
+            match overview.paused {
+                Some(why) => tracing::warn!("the centre does not believe what this kit sends ({why}): tried again, ever later"),
+                None => tracing::info!("the centre takes what this kit sends"),
+            }
+        }
+        self.status.overview(overview, self.planner.centre());
         let (up, down) = self.connection.as_ref().map_or((0, 0), Connection::octets);
         self.status.octets_up = self.octets_before.0.saturating_add(up);
         self.status.octets_down = self.octets_before.1.saturating_add(down);

@@ -35,6 +35,10 @@ impl Planner {
         if let Some(settled) = &answer.settled {
             self.take_settled(settled);
         }
+        if let Some(pause) = &answer.pause {
+            // It settles nothing, and a kit whose `state` is not believed gets no `Settled`.
+            return self.take_pause(pause);
+        }
         let Link::Up(up) = &mut self.link else { return };
         if !up.settled {
             self.answers_dropped += 1;
@@ -74,6 +78,7 @@ impl Planner {
                 self.collect(epoch, lane);
             }
         }
+        self.pause.end();
         if let Link::Up(up) = &mut self.link {
             up.settled = true;
             up.state_answered = true;
@@ -187,6 +192,7 @@ impl Planner {
     /// what it has not acknowledged by then was lost between them and is sent again.
     fn acknowledged(&mut self) {
         let now = self.now;
+        self.pause.end();
         let Link::Up(up) = &mut self.link else { return };
         up.last_ack = now;
         if up.acks.batches.is_empty() {
@@ -225,7 +231,7 @@ impl Planner {
     }
 
     /// What the broker had at `before` or earlier, and the centre did not acknowledge, is to be sent again.
-    fn release_published_before(&mut self, before: kit_protocol::moment::Moment) {
+    pub(super) fn release_published_before(&mut self, before: kit_protocol::moment::Moment) {
         let Link::Up(up) = &self.link else { return };
         let overdue = |batch: &Awaited| batch.published.is_some_and(|published| published <= before);
         let tickets: Vec<Ticket> =

@@ -10,6 +10,7 @@
 //! on Up: `state` with this connection's nonce goes out, repeated every 30 s until the centre's `Settled` comes;
 //!        batches go without waiting for it; answers before it, or with another nonce, are dropped.
 //! a batch: Send ─▶ Sent ─▶ PUBACK (leaves the wire window) ─▶ settled (leaves the ack window)
+//! a batch that the centre cannot believe: `Pause`, all wait 30 s to 5 min, then one at a time until one is acknowledged.
 //! no acknowledgement for 60 s: the backlog stops, one batch is tried again with back-off until one is acknowledged.
 //! ```
 
@@ -17,6 +18,7 @@ mod answer;
 mod back_off;
 mod centre;
 mod lane;
+mod pause;
 mod send;
 mod share;
 mod window;
@@ -36,6 +38,7 @@ use kit_protocol::uplink::wire;
 pub use back_off::{REFUSALS_BEFORE_LONG, REFUSED_DELAY_MAX, RETRY_DELAY_FIRST, RETRY_DELAY_MAX, STABLE_AFTER};
 pub use centre::{OFFLINE_FOR, Reach};
 pub use lane::{HELD_SPANS_MAX, LIVE_SINCE};
+pub use pause::{PAUSE_FIRST, PAUSE_MAX};
 pub use window::{
     ACK_BATCHES_MAX, ACK_OCTETS_MAX, BATCH_OCTETS_FIRST, BATCH_OCTETS_MAX, BATCH_OCTETS_MIN, RECEIVE_MAXIMUM_SPARE,
     WIRE_BATCHES_MAX, WIRE_BATCHES_URGENT, WIRE_OCTETS_MAX, WIRE_OCTETS_MIN,
@@ -45,6 +48,7 @@ use crate::store::outbox::EpochView;
 use back_off::BackOff;
 use centre::Centre;
 use lane::EpochPlan;
+use pause::Pause;
 use send::{Need, Preparing, Stall};
 use share::Shares;
 use window::{AckWindow, BatchSize, Span, WireWindow};
@@ -320,6 +324,8 @@ pub struct Overview {
     pub ack_octets: usize,
     /// The backlog waits for the centre.
     pub stalled: bool,
+    /// Why the centre does not believe the kit's batches.
+    pub paused: Option<&'static str>,
     /// When the centre last settled something.
     pub last_acknowledged: Option<Moment>,
     /// Why there is no connection.
@@ -341,6 +347,7 @@ pub struct Planner {
     back_off: BackOff,
     size: BatchSize,
     centre: Centre,
+    pause: Pause,
     epochs: Vec<EpochPlan>,
     shelf_seen: bool,
     /// The store is being opened again.
@@ -367,6 +374,7 @@ impl Planner {
             back_off: BackOff::default(),
             size: BatchSize::new(),
             centre: Centre::default(),
+            pause: Pause::default(),
             epochs: Vec::new(),
             shelf_seen: false,
             shelf_gone: false,
@@ -431,13 +439,14 @@ impl Planner {
             Link::Connecting { since } => Some(*since + CONNECT_WATCHDOG),
             Link::Up(up) => up.poll_timeout(self.now),
         };
-        [lanes, link, self.centre.poll_timeout(self.now)].into_iter().flatten().min()
+        [lanes, link, self.centre.poll_timeout(self.now), self.pause.poll_timeout()].into_iter().flatten().min()
     }
 
     /// What `status` shows.
     #[must_use]
     pub fn overview(&self) -> Overview {
         let common = Overview {
+            paused: self.pause.reason(),
             last_acknowledged: self.last_acknowledged,
             refusal: self.refusal.clone(),
             answers_dropped: self.answers_dropped,
@@ -494,6 +503,7 @@ impl Planner {
         }
         self.refusal = None;
         self.size.connected();
+        self.pause.connected();
         for lane in self.epochs.iter_mut().flat_map(|epoch| &mut epoch.lanes) {
             lane.connected(self.now);
         }
@@ -589,6 +599,7 @@ impl Planner {
         for lane in self.epochs.iter_mut().flat_map(|epoch| &mut epoch.lanes) {
             lane.handle_timeout(now);
         }
+        self.pause.handle_timeout(now);
         match &self.link {
             Link::Idle { retry } if *retry <= now => self.link = Link::Wanted,
             Link::Connecting { since } if now.since(*since) >= CONNECT_WATCHDOG => {

@@ -59,7 +59,7 @@ impl Planner {
     pub(super) fn next_send(&mut self) -> Option<Send> {
         let reach = self.centre.reach(self.now);
         let Link::Up(up) = &self.link else { return None };
-        if up.preparing.is_some() || reach == Reach::Offline {
+        if up.preparing.is_some() || reach == Reach::Offline || self.pause.holds() {
             return None;
         }
         if up.stall.is_some()
@@ -68,7 +68,7 @@ impl Planner {
             return Some(probe);
         }
         let Link::Up(up) = &self.link else { return None };
-        if reach == Reach::Presumed && !up.acks.batches.is_empty() {
+        if (reach == Reach::Presumed || self.pause.doubts()) && !up.acks.batches.is_empty() {
             return None;
         }
         let backlog = up.stall.is_none();

@@ -295,6 +295,69 @@ fn a_forged_replayed_or_absurd_request_to_send_again_changes_nothing() {
     assert!(bench.sent_spans(Lane::Vitals).iter().all(|(first, _)| *first == 1), "{:?}", bench.sends);
 }
 
+fn pause() -> wire::Answer {
+    let pause = Some(wire::Pause { reason: wire::PauseReason::BadSignature.into() });
+    wire::Answer { pause, ..Default::default() }
+}
+
+#[test]
+fn i9_a_batch_that_is_not_believed_stops_all_for_a_bounded_while_and_is_tried_again_for_ever() {
+    let mut bench = Bench::connected([1, 200, 1, 1]);
+    bench.settled([0; 4]);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        bench.puback_all();
+        bench.answer(pause());
+        assert_eq!(bench.planner.overview().paused, Some("bad-signature"));
+        assert_eq!(bench.planner.overview().ack_batches, 0, "what it had goes again");
+        bench.answer(pause());
+        bench.sends.clear();
+        let began = bench.now;
+        while bench.sends.is_empty() {
+            let due = bench.planner.poll_timeout().unwrap();
+            bench.pass(due.since(bench.now));
+        }
+        waits.push(bench.now.since(began).as_secs());
+        assert_eq!((bench.sends.len(), bench.sends[0].from), (1, 1), "one at a time");
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 300, 300]);
+    bench.puback_all();
+    bench.ack(Lane::Vitals, 3);
+    assert_eq!(bench.planner.overview().paused, None);
+    assert!(bench.sends.len() > 1);
+}
+
+#[test]
+fn a_forged_or_replayed_pause_has_no_effect() {
+    let mut bench = Bench::connected([1, 1, 1, 1]);
+    bench.settled([0; 4]);
+    bench.answer(pause());
+    assert_eq!(bench.planner.overview().paused, None, "nothing was sent that it could mean");
+    bench.epochs[0].lanes[1].next = 50;
+    bench.shelf();
+    bench.tell(Event::Answer(&wire::Answer { nonce: vec![8; 8], ..pause() }));
+    assert_eq!((bench.planner.overview().paused, bench.planner.overview().answers_dropped), (None, 1));
+}
+
+#[test]
+fn a_pause_before_settled_counts_and_settled_or_a_new_connection_ends_it() {
+    let mut bench = Bench::connected([1, 50, 1, 1]);
+    bench.puback(0);
+    bench.answer(pause());
+    assert_eq!(bench.planner.overview().paused, Some("bad-signature"));
+    bench.sends.clear();
+    bench.settled([0; 4]);
+    assert_eq!(bench.planner.overview().paused, None, "the centre knows the key now");
+    assert!(!bench.sends.is_empty());
+    bench.puback_all();
+    bench.answer(pause());
+    bench.tell(Event::Down(Ended::Lost("cut".to_owned())));
+    bench.pass(seconds(2));
+    bench.sends.clear();
+    bench.up();
+    assert_eq!(bench.sends.len(), 1, "one is tried at once");
+}
+
 #[test]
 fn i2_a_centre_that_knows_numbers_to_come_settles_nothing_and_a_person_is_told() {
     let mut bench = Bench::connected([1, 6, 1, 1]);

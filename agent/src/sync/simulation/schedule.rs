@@ -50,6 +50,8 @@ pub(super) enum What {
     CentreRestored,
     /// Records are gone from the centre's database, and at the fault's end it notices, and asks for them.
     CentreLosesRecords,
+    /// The centre cannot believe the kit's batches.
+    CentreDisbelieves,
     /// The centre's database takes nothing: later.
     DatabaseTrouble,
     /// SIGKILL, and a start at the end of it.
@@ -63,7 +65,7 @@ pub(super) enum What {
 }
 
 impl What {
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Cut,
         Self::Stall,
         Self::Refuse,
@@ -80,6 +82,7 @@ impl What {
         Self::CentreDiesAfterCommit,
         Self::CentreRestored,
         Self::CentreLosesRecords,
+        Self::CentreDisbelieves,
         Self::DatabaseTrouble,
         Self::KitKilled,
         Self::CommitFailsBefore,

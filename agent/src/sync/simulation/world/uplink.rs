@@ -187,6 +187,10 @@ impl World {
     pub(super) fn commit(&mut self, publish: &Publish) -> Result<wire::Answer, String> {
         match publish {
             Publish::State { nonce, epochs } => Ok(self.centre.settled(nonce, epochs)),
+            Publish::Batch(batch) if self.during(What::CentreDisbelieves) => {
+                let pause = Some(wire::Pause { reason: wire::PauseReason::UnknownKey.into() });
+                Ok(wire::Answer { nonce: batch.nonce.clone(), pause, ..wire::Answer::default() })
+            }
             Publish::Batch(batch) => {
                 let answer = self.centre.take(batch)?;
                 if self.planted == Some(Planted::CentreForgets) {
