@@ -2,10 +2,12 @@
 
 use kit_protocol::uplink::id::{EpochId, Lane, Nonce};
 use kit_protocol::uplink::settlement::{RANGES_MAX, Settlement};
-use kit_protocol::uplink::wire::{self, RejectReason};
+use kit_protocol::uplink::signed;
+use kit_protocol::uplink::topic::Topic;
+use kit_protocol::uplink::wire::{self, PauseReason, RejectReason, SignedType};
 
 use super::decision::{RETRY_DATABASE, Rejection};
-use super::{Batch, State};
+use super::{Batch, Fault, Sender, State};
 
 /// Rejections in one answer; further ones go into further answers.
 pub const REJECTS_PER_ANSWER_MAX: usize = 128;
@@ -57,6 +59,25 @@ pub fn answer_state(state: &State, settled: &[LaneSettled]) -> wire::Answer {
     });
     let settled = wire::Settled { lanes: lanes.collect() };
     wire::Answer { nonce: state.nonce.0.to_vec(), settled: Some(settled), ..wire::Answer::default() }
+}
+
+/// The answer to a batch that was refused: whom it goes to, and that it waits. `None` where there is nobody to answer, or no
+/// nonce to answer with. It rests on what nobody vouches for, so it names no number, and a kit heeds it on its own connection
+/// only, for a while of its own.
+#[must_use]
+pub fn answer_refused(topic: &str, payload: &[u8], fault: Fault) -> Option<(Sender, wire::Answer)> {
+    let Some(Topic::Up(tenant, kit, _)) = Topic::parse(topic) else { return None };
+    let reason = match fault {
+        Fault::UnknownKey => PauseReason::UnknownKey,
+        Fault::BadSignature => PauseReason::BadSignature,
+        Fault::Malformed | Fault::WrongType => PauseReason::Malformed,
+        Fault::Lane => PauseReason::WrongName,
+        _ => return None,
+    };
+    let batch: wire::Batch = signed::peek(SignedType::Batch, payload).ok()?;
+    let nonce = Nonce::from_slice(&batch.nonce)?.0.to_vec();
+    let pause = Some(wire::Pause { reason: reason.into() });
+    Some((Sender { tenant, kit }, wire::Answer { nonce, pause, ..wire::Answer::default() }))
 }
 
 /// Numbers of a kit that are asked for again, for the connection with this nonce.

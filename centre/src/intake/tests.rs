@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kit_protocol::uplink::id::{EpochId, Lane, Nonce, RunId};
 use kit_protocol::uplink::settlement::Settlement;
-use kit_protocol::uplink::wire::{self, GapReason, RejectReason, SignedType, record::Content};
+use kit_protocol::uplink::wire::{self, GapReason, PauseReason, RejectReason, SignedType, record::Content};
 use proptest::prelude::*;
 use prost::Message as _;
 use rcgen::{DnType, KeyPair};
@@ -326,15 +326,29 @@ fn a_lane_with_more_holes_than_an_answer_names_still_tells_what_just_came() {
 
 // ---- who speaks --------------------------------------------------------------------------------------------------------
 
-/// What must be refused without an answer, stored as nothing and audited.
+/// An answer to wait, and nothing else, to the fixture's connection.
+fn paused(reason: PauseReason) -> wire::Answer {
+    let pause = Some(wire::Pause { reason: reason.into() });
+    wire::Answer { nonce: vec![9; 8], pause, ..wire::Answer::default() }
+}
+
+/// What must be refused, stored as nothing and audited; a batch's sender is told to wait, and nothing else.
 fn refused(centre: &mut TestCentre, message: &Message, fault: &str) {
-    assert!(centre.take(message).is_empty(), "{fault} is not answered");
+    let answers = centre.take(message);
+    let pause = match fault {
+        "unknown-key" => Some(PauseReason::UnknownKey),
+        "bad-signature" => Some(PauseReason::BadSignature),
+        "lane" => Some(PauseReason::WrongName),
+        _ => None,
+    };
+    let pause = pause.filter(|_| message.topic.contains("/up/"));
+    assert_eq!(answers, pause.map(paused).into_iter().collect::<Vec<_>>(), "{fault}");
     assert!(centre.records().is_empty(), "{fault} is not stored");
     assert_eq!(centre.faults(), [fault]);
 }
 
 #[test]
-fn a_forged_signature_is_audited_and_answered_with_nothing() {
+fn a_forged_signature_is_audited_and_answered_with_a_pause_without_numbers() {
     let mut centre = TestCentre::new();
     let kit = centre.kit();
     let mut envelope = wire::Signed::decode(kit.vitals([1]).payload).unwrap();
@@ -516,7 +530,10 @@ fn a_signed_batch_that_breaks_the_schemas_rules_is_refused() {
         let mut body = sound(&kit);
         break_it(&mut body);
         let message = kit.sign(SignedType::Batch, &kit.up(Lane::Vitals), &body);
-        assert!(centre.take(&message).is_empty(), "{index}");
+        let answers = centre.take(&message);
+        // Without a nonce there is nothing to answer with.
+        let expected = if body.nonce.is_empty() { vec![] } else { vec![paused(PauseReason::Malformed)] };
+        assert_eq!(answers, expected, "{index}");
         assert_eq!((centre.records().len(), centre.faults()), (0, vec!["malformed".to_owned()]), "{index}");
     }
 }
