@@ -128,7 +128,11 @@ impl Settlement {
                 continue;
             }
             match joined.last_mut() {
-                Some(last) if range.first <= last.last => last.last = last.last.max(range.last),
+                // The run is that of the last number.
+                Some(last) if range.first <= last.last && range.last > last.last => {
+                    (last.last, last.run) = (range.last, range.run)
+                }
+                Some(last) if range.first <= last.last => {}
                 Some(last) if range.first == last.last + 1 && range.run == last.run => last.last = range.last,
                 _ => joined.push(range),
             }
@@ -197,6 +201,18 @@ mod tests {
         settlement.remove(16, u64::MAX);
         assert_eq!(settlement.ranges().last(), Some(&range(15, 15)));
         assert!(!settlement.contains(1) && settlement.contains(2) && settlement.contains(3) && settlement.contains(7));
+    }
+
+    #[test]
+    fn what_overlaps_has_the_run_of_its_last_number() {
+        let (old, new) = (Some(RunId([1; 8])), Some(RunId([2; 8])));
+        for (first, second) in [((11, 27, new), (11, 20, old)), ((11, 20, old), (15, 27, new)), ((11, 27, new), (15, 20, old))] {
+            let mut settlement = Settlement::default();
+            for (first, last, run) in [first, second] {
+                settlement.add(Range { first, last, run });
+            }
+            assert_eq!(settlement.ranges(), [Range { first: 11, last: 27, run: new }]);
+        }
     }
 
     proptest! {
