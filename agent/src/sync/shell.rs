@@ -299,8 +299,13 @@ impl<S: Shelf> Shell<S> {
             signed::open::<wire::Answer>(&*verifier, SignedType::Answer, topic, payload)
                 .map(|answer| self.tell(Event::Answer(&answer)))
         } else if topic == self.topics.centre {
-            signed::open::<wire::CentreState>(&*verifier, SignedType::CentreState, topic, payload)
-                .map(|state| self.tell(Event::CentreState { online: state.online, counter: state.counter }))
+            signed::open::<wire::CentreState>(&*verifier, SignedType::CentreState, topic, payload).map(|state| {
+                self.tell(Event::CentreState {
+                    online: state.online,
+                    counter: state.counter,
+                    drain_octets_per_s: state.drain_octets_per_s,
+                })
+            })
         } else if topic == self.topics.document {
             signed::open::<wire::Assignment>(&*verifier, SignedType::Assignment, topic, payload)
                 .map(|assignment| self.assignment(&assignment, payload))

@@ -16,6 +16,7 @@
 
 mod answer;
 mod back_off;
+mod bucket;
 mod centre;
 mod lane;
 mod pause;
@@ -36,6 +37,7 @@ use kit_protocol::uplink::settlement::Settlement;
 use kit_protocol::uplink::wire;
 
 pub use back_off::{REFUSALS_BEFORE_LONG, REFUSED_DELAY_MAX, RETRY_DELAY_FIRST, RETRY_DELAY_MAX, STABLE_AFTER};
+pub use bucket::BURST_OCTETS;
 pub use centre::{OFFLINE_FOR, Reach};
 pub use lane::{HELD_SPANS_MAX, LIVE_SINCE};
 pub use pause::{PAUSE_FIRST, PAUSE_MAX};
@@ -46,6 +48,7 @@ pub use window::{
 
 use crate::store::outbox::EpochView;
 use back_off::BackOff;
+use bucket::Bucket;
 use centre::Centre;
 use lane::EpochPlan;
 use pause::Pause;
@@ -108,6 +111,8 @@ pub enum Event<'a> {
         online: bool,
         /// Never goes back.
         counter: u64,
+        /// Octets a second that it wants of the backlog; 0: as fast as it goes.
+        drain_octets_per_s: u32,
     },
     /// The time that [`Planner::poll_timeout`] named has come.
     Time,
@@ -348,6 +353,9 @@ pub struct Planner {
     size: BatchSize,
     centre: Centre,
     pause: Pause,
+    bucket: Bucket,
+    /// Some of the backlog waits for the bucket, and nothing else.
+    bucket_wanted: bool,
     epochs: Vec<EpochPlan>,
     shelf_seen: bool,
     /// The store is being opened again.
@@ -375,6 +383,8 @@ impl Planner {
             size: BatchSize::new(),
             centre: Centre::default(),
             pause: Pause::default(),
+            bucket: Bucket::new(now),
+            bucket_wanted: false,
             epochs: Vec::new(),
             shelf_seen: false,
             shelf_gone: false,
@@ -404,7 +414,11 @@ impl Planner {
             Event::Unsent(ticket, why) => self.unsent(ticket, why),
             Event::Published(ticket, taken) => self.published(ticket, taken),
             Event::Answer(answer) => self.answer(answer),
-            Event::CentreState { online, counter } => self.centre.state(online, counter, self.now),
+            Event::CentreState { online, counter, drain_octets_per_s } => {
+                if self.centre.state(online, counter, self.now) {
+                    self.bucket.rate(drain_octets_per_s, self.now);
+                }
+            }
             Event::Time => {}
         }
         self.keep_time();
@@ -437,7 +451,10 @@ impl Planner {
             Link::Idle { retry } => Some(*retry),
             Link::Wanted => None,
             Link::Connecting { since } => Some(*since + CONNECT_WATCHDOG),
-            Link::Up(up) => up.poll_timeout(self.now),
+            Link::Up(up) => {
+                let bucket = self.bucket.ready(self.backlog_octets_max()).filter(|ready| self.bucket_wanted && self.now < *ready);
+                up.poll_timeout(self.now).into_iter().chain(bucket).min()
+            }
         };
         [lanes, link, self.centre.poll_timeout(self.now), self.pause.poll_timeout()].into_iter().flatten().min()
     }

@@ -266,7 +266,8 @@ fn i3_what_the_centre_asks_for_again_is_sent_again_and_the_store_is_told() {
     bench.ack(Lane::Vitals, 9);
     bench.sends.clear();
     bench.answer(resend(Lane::Vitals, 3, 4));
-    assert_eq!(bench.sent_spans(Lane::Vitals), [(3, 4)]);
+    // What is settled above it the store leaves out.
+    assert_eq!((bench.sends.len(), bench.sends[0].from), (1, 3));
     let mut left = Settlement::upto(2, None);
     left.add(Range { first: 5, last: 9, run: Some(RUN) });
     assert!(bench.has(&Action::ResetSettled(EPOCH, Lane::Vitals, left)));
@@ -356,6 +357,55 @@ fn a_pause_before_settled_counts_and_settled_or_a_new_connection_ends_it() {
     bench.sends.clear();
     bench.up();
     assert_eq!(bench.sends.len(), 1, "one is tried at once");
+}
+
+/// Octets of the backlog that went, of vitals: the lane has no live records.
+fn backlog_octets(bench: &Bench) -> u64 {
+    bench.sent_spans(Lane::Vitals).iter().map(|(first, last)| (last - first + 1) * 1_000).sum()
+}
+
+#[test]
+fn i5_the_backlog_keeps_to_the_centres_rate_and_nothing_else_waits_for_it() {
+    let mut bench = Bench::connected([1, 2_000, 1, 1]);
+    bench.settled([0; 4]);
+    bench.tell(Event::CentreState { online: true, counter: 7, drain_octets_per_s: 2_000 });
+    let began = bench.now;
+    let before = backlog_octets(&bench);
+    for second in 0..120 {
+        bench.pass(seconds(1));
+        bench.puback_all();
+        if second % 10 == 0 {
+            for lane in [0, 1, 3] {
+                bench.epochs[0].lanes[lane].next += 1;
+            }
+            let live = bench.sends.len();
+            bench.shelf();
+            assert_eq!(bench.sends.len(), live + 3, "urgent, live vitals and journal go at once");
+            bench.puback_all();
+        }
+        let last =
+            bench.sends.iter().filter(|send| send.lane == Lane::Vitals && send.before <= 2_000).map(|send| send.from).max();
+        bench.ack(Lane::Vitals, last.unwrap_or(1) - 1);
+        let sent: u64 = backlog_octets(&bench) - before;
+        let most = BURST_OCTETS + bench.now.since(began).as_secs() * 2_000 + 13_000;
+        assert!(sent <= most, "{sent} > {most} after {second} s");
+    }
+    let sent = backlog_octets(&bench) - before;
+    assert!(sent > 120 * 2_000, "and it uses it: {sent}");
+    bench.tell(Event::CentreState { online: true, counter: 6, drain_octets_per_s: 1 });
+    bench.tell(Event::CentreState { online: true, counter: 8, drain_octets_per_s: 0 });
+    bench.puback_all();
+    assert!(backlog_octets(&bench) - before > sent + 200_000, "no rate: as fast as it goes");
+}
+
+#[test]
+fn i5_a_backlog_of_urgent_records_waits_for_no_rate() {
+    let mut bench = Bench::new([500, 1, 1, 1]);
+    bench.tell(Event::CentreState { online: true, counter: 7, drain_octets_per_s: 1 });
+    bench.up();
+    bench.settled([0; 4]);
+    bench.puback_all();
+    assert_eq!(bench.sent_spans(Lane::Urgent).last().map(|(_, last)| *last), Some(499));
 }
 
 #[test]
@@ -710,7 +760,7 @@ fn nobody_subscribed_counts_as_the_centre_offline_until_it_says_online() {
     }
     bench.pass(seconds(30));
     assert_eq!(bench.sends.len(), before, "nothing is sent to nobody");
-    bench.tell(Event::CentreState { online: true, counter: 5 });
+    bench.tell(Event::CentreState { online: true, counter: 5, drain_octets_per_s: 0 });
     assert!(bench.sends.len() > before);
     assert_eq!(bench.sends[before].from, 1, "what nobody took goes first");
 }
@@ -718,7 +768,7 @@ fn nobody_subscribed_counts_as_the_centre_offline_until_it_says_online() {
 #[test]
 fn a_centre_offline_for_ten_minutes_without_a_word_is_tried_one_batch_at_a_time() {
     let mut bench = Bench::new([1, 200, 1, 1]);
-    bench.tell(Event::CentreState { online: false, counter: 5 });
+    bench.tell(Event::CentreState { online: false, counter: 5, drain_octets_per_s: 0 });
     bench.up();
     bench.take_states();
     bench.pass(seconds(29));

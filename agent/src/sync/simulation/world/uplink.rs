@@ -114,7 +114,9 @@ impl World {
                 self.broker.taken(id);
                 self.tell(Event::Answer(&answer));
             }
-            Down::CentreState { online, counter } => self.tell(Event::CentreState { online, counter }),
+            Down::CentreState { online, counter, drain_octets_per_s } => {
+                self.tell(Event::CentreState { online, counter, drain_octets_per_s });
+            }
         }
     }
 
@@ -235,7 +237,9 @@ impl World {
             return;
         }
         self.centre.counter += 1;
-        if let (Some(connection), Some(down)) = (self.broker.kit, self.broker.retain(online, self.centre.counter)) {
+        if let (Some(connection), Some(down)) =
+            (self.broker.kit, self.broker.retain(online, self.centre.counter, self.drain_octets_per_s))
+        {
             self.send_down(connection, down);
         }
     }
