@@ -8,7 +8,7 @@ use kit_protocol::uplink::wire::{self, RejectReason};
 
 use super::send::Stall;
 use super::window::{Awaited, Span};
-use super::{ACK_WAIT_MAX, ANSWER_REJECTS_MAX, ANSWER_RESENDS_MAX, Action, Link, Planner, Ticket, Trouble, without};
+use super::{ACK_WAIT_MAX, ANSWER_REJECTS_MAX, ANSWER_RESENDS_MAX, Action, Link, Planner, Ticket, Trouble};
 use crate::store::outbox::CONFLICT;
 
 /// The centre may ask to wait this long for a record, at most.
@@ -281,4 +281,22 @@ fn reason_name(reason: i32) -> &'static str {
         Ok(RejectReason::UndefinedNumber) => "undefined-number",
         Ok(RejectReason::Unspecified) | Err(_) => "unspecified",
     }
+}
+
+/// The numbers of `spans` without `seq`.
+fn without(spans: &[Span], seq: u64) -> Vec<Span> {
+    let mut left = Vec::with_capacity(spans.len() + 1);
+    for &(first, last) in spans {
+        if !(first..=last).contains(&seq) {
+            left.push((first, last));
+            continue;
+        }
+        if first < seq {
+            left.push((first, seq - 1));
+        }
+        if seq < last {
+            left.push((seq + 1, last));
+        }
+    }
+    left
 }

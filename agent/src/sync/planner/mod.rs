@@ -54,7 +54,7 @@ use lane::EpochPlan;
 use pause::Pause;
 use send::{Need, Preparing, Stall};
 use share::Shares;
-use window::{AckWindow, BatchSize, Span, WireWindow};
+use window::{AckWindow, BatchSize, WireWindow};
 
 /// Records of one batch, at most.
 pub const BATCH_RECORDS_MAX: usize = 1024;
@@ -682,22 +682,4 @@ impl Up {
         let acks = self.ack_due().filter(|due| now < *due);
         [silent, aged, acks, self.state_due()].into_iter().flatten().min()
     }
-}
-
-/// The numbers of `spans` without `seq`.
-fn without(spans: &[Span], seq: u64) -> Vec<Span> {
-    let mut left = Vec::with_capacity(spans.len() + 1);
-    for &(first, last) in spans {
-        if !(first..=last).contains(&seq) {
-            left.push((first, last));
-            continue;
-        }
-        if first < seq {
-            left.push((first, seq - 1));
-        }
-        if seq < last {
-            left.push((seq + 1, last));
-        }
-    }
-    left
 }

@@ -304,6 +304,7 @@ fn pause() -> wire::Answer {
 #[test]
 fn i9_a_batch_that_is_not_believed_stops_all_for_a_bounded_while_and_is_tried_again_for_ever() {
     let mut bench = Bench::connected([1, 200, 1, 1]);
+    bench.take_states();
     bench.settled([0; 4]);
     let mut waits = Vec::new();
     for _ in 0..6 {
@@ -343,7 +344,8 @@ fn a_forged_or_replayed_pause_has_no_effect() {
 #[test]
 fn a_pause_before_settled_counts_and_settled_or_a_new_connection_ends_it() {
     let mut bench = Bench::connected([1, 50, 1, 1]);
-    bench.puback(0);
+    bench.take_states();
+    bench.puback_all();
     bench.answer(pause());
     assert_eq!(bench.planner.overview().paused, Some("bad-signature"));
     bench.sends.clear();
@@ -367,6 +369,7 @@ fn backlog_octets(bench: &Bench) -> u64 {
 #[test]
 fn i5_the_backlog_keeps_to_the_centres_rate_and_nothing_else_waits_for_it() {
     let mut bench = Bench::connected([1, 2_000, 1, 1]);
+    bench.take_states();
     bench.settled([0; 4]);
     bench.tell(Event::CentreState { online: true, counter: 7, drain_octets_per_s: 2_000 });
     let began = bench.now;
@@ -387,7 +390,8 @@ fn i5_the_backlog_keeps_to_the_centres_rate_and_nothing_else_waits_for_it() {
             bench.sends.iter().filter(|send| send.lane == Lane::Vitals && send.before <= 2_000).map(|send| send.from).max();
         bench.ack(Lane::Vitals, last.unwrap_or(1) - 1);
         let sent: u64 = backlog_octets(&bench) - before;
-        let most = BURST_OCTETS + bench.now.since(began).as_secs() * 2_000 + 13_000;
+        // And the live ones, some of them twice.
+        let most = BURST_OCTETS + bench.now.since(began).as_secs() * 2_000 + 40_000;
         assert!(sent <= most, "{sent} > {most} after {second} s");
     }
     let sent = backlog_octets(&bench) - before;
