@@ -150,7 +150,11 @@ impl World {
             now: start,
             octets_per_second: rng.choice([2_500, 20_000, 1_000_000]).unwrap(),
             delay: Duration::from_millis(rng.choice([5, 40, 600]).unwrap()),
-            drain_octets_per_s: rng.choice([0, 0, 4_000, 40_000]).unwrap(),
+            drain_octets_per_s: match seed % 4 {
+                2 => 4_000,
+                3 => 40_000,
+                _ => 0,
+            },
             limits,
             queue: BTreeMap::new(),
             serial: 0,
