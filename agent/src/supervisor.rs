@@ -256,6 +256,7 @@ impl Running {
             centre_online: link.centre == Reach::Online,
             last_acknowledgement_age_s: link.last_acknowledged.map(|last| now.since(last).as_secs()),
             in_flight: link.wire_batches.try_into().unwrap_or(u64::MAX),
+            paused: link.paused.map(str::to_owned),
             refusal: link.refusal,
             troubles: link.troubles.iter().map(ToString::to_string).collect(),
             octets_up: link.octets_up,

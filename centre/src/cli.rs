@@ -6,6 +6,7 @@ mod assign;
 mod listing;
 mod print;
 mod readings;
+mod resend;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -59,6 +60,8 @@ enum Command {
     Gaps(listing::Listing),
     /// Sign an assignment: a kit lent to one patient.
     Assign(assign::Assign),
+    /// Look for records that were acknowledged and are missing, and have the kit send them again.
+    Resend(resend::Resend),
 }
 
 /// Why a command failed; the text says what to do next where there is something to do.
@@ -117,6 +120,7 @@ fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<(), CliError> {
         Command::Readings(readings) => readings.list(&place.reader()?, clock::wall(), output),
         Command::Gaps(listing) => listing.gaps(&place.reader()?, output),
         Command::Assign(assign) => assign.sign(place, clock::wall(), output),
+        Command::Resend(resend) => resend.ask(place, output),
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! topic, payload ─ open ─→ Opened ─ decide (with what the database knows of it) ─→ Decision ─ after the commit ─→ answers
-//!                    └ Refusal: audited, answered with nothing
+//!                    └ Refusal: audited; a batch's sender is told to wait, a state is answered with nothing
 //! ```
 
 mod answer;
@@ -18,7 +18,10 @@ use kit_protocol::uplink::topic::Topic;
 use kit_protocol::uplink::wire::{self, RejectReason, SignedType, definition::What};
 use prost::Message as _;
 
-pub use self::answer::{LaneSettled, RANGES_PER_SETTLED_MAX, REJECTS_PER_ANSWER_MAX, answer_batch, answer_later, answer_state};
+pub use self::answer::{
+    LaneSettled, RANGES_PER_SETTLED_MAX, REJECTS_PER_ANSWER_MAX, RESENDS_PER_ANSWER_MAX, answer_batch, answer_later,
+    answer_refused, answer_state, ask_again,
+};
 pub use self::decision::{
     Decision, Effect, Fate, Known, RETRY_DATABASE, RETRY_SCHEMA, RETRY_UNKNOWN, Rejection, Standing, decide,
 };
@@ -46,7 +49,7 @@ pub struct Sender {
     pub kit: KitId,
 }
 
-/// What is wrong with a message that is answered with nothing; its name stands in the audit.
+/// What is wrong with a message of which nothing is taken; its name stands in the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// A topic that carries nothing to the centre.

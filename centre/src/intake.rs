@@ -65,7 +65,8 @@ impl Intake {
     /// Takes a group of messages in one commit, and gives each one's answers in its place.
     ///
     /// What is in an answer is on the disk. Where the database fails, the answers say "later" and settle nothing; the kit
-    /// keeps its records and sends them again. A message that cannot be believed has no answer.
+    /// keeps its records and sends them again. A batch that cannot be believed is answered with a
+    /// pause alone, a state with nothing.
     pub fn take(&mut self, group: &[Message], now: WallTime) -> Vec<Vec<Outgoing>> {
         let opened: Vec<_> = group.iter().map(|message| self.open(message, now)).collect();
         let outcomes = match commit(&mut self.store, group, &opened, now) {
@@ -80,6 +81,25 @@ impl Intake {
             }
         };
         outcomes.into_iter().map(|outcome| outcome.map_or_else(Vec::new, |outcome| self.sign(&outcome))).collect()
+    }
+
+    /// Asks the kits that are there for what was acknowledged and is missing. An answer that gets lost is given again in the
+    /// next round; on a new connection `Settled` says the same.
+    pub fn ask_again(&mut self) -> Vec<Outgoing> {
+        let asked = self.store.begin().and_then(|mut transaction| {
+            let asked = transaction.asked()?;
+            transaction.commit()?;
+            Ok(asked)
+        });
+        let asked = asked.unwrap_or_else(|trouble| {
+            error!(%trouble, "what is missing is asked for in the next round");
+            Vec::new()
+        });
+        let outcomes = asked.into_iter().map(|asked| {
+            info!(kit = %asked.sender.kit, spans = asked.resend.len(), "asked for what is missing");
+            Outcome { answers: ingest::ask_again(asked.nonce, &asked.resend), sender: asked.sender }
+        });
+        outcomes.flat_map(|outcome| self.sign(&outcome)).collect()
     }
 
     /// Verifies a message. A key that a state brings counts from here on, for the rest of the group already; should the
@@ -118,7 +138,8 @@ fn commit(
             Ok(opened) => store_one(&mut transaction, message, opened, now)?,
             Err(refusal) => {
                 note(&mut transaction, message, refusal, now)?;
-                None
+                let answer = ingest::answer_refused(&message.topic, &message.payload, refusal.fault);
+                answer.map(|(sender, answer)| Outcome { sender, answers: vec![answer] })
             }
         });
     }
@@ -164,7 +185,7 @@ fn note(transaction: &mut Transaction<'_>, message: &Message, finding: &Refusal,
 fn later(opened: &Result<Opened, Refusal>) -> Option<Outcome> {
     match opened {
         Ok(Opened::Batch(sender, batch)) => Some(Outcome { sender: sender.clone(), answers: ingest::answer_later(batch) }),
-        // A state is repeated every 30 s until it is answered, and a refusal has no answer.
+        // A state is repeated every 30 s until it is answered, and so is a batch.
         Ok(Opened::State(..) | Opened::Announcement) | Err(_) => None,
     }
 }

@@ -67,10 +67,11 @@ const FAREWELL_MAX: Duration = Duration::from_secs(3);
 /// Octets of a publish beside topic and payload, at most (fixed header, lengths, packet id, no properties).
 const PUBLISH_OVERHEAD_OCTETS: usize = 16;
 
-/// A message, and the connection on which it wants its answers and its acknowledgement.
+/// A message, and the connection on which it wants its answers and its acknowledgement; or, without a message, the word that
+/// it is time to ask for what is missing.
 pub(crate) struct Delivery {
-    pub(crate) message: Message,
-    publish: Publish,
+    pub(crate) message: Option<Message>,
+    publish: Option<Publish>,
     client: AsyncClient,
     packet_octets_max: usize,
 }
@@ -106,7 +107,10 @@ async fn send_reply(delivery: &Delivery, answers: Vec<Outgoing>) -> Result<(), r
         }
         delivery.client.publish(answer.topic, QoS::AtLeastOnce, false, answer.payload).await?;
     }
-    delivery.client.ack(&delivery.publish).await
+    match &delivery.publish {
+        Some(publish) => delivery.client.ack(publish).await,
+        None => Ok(()),
+    }
 }
 
 /// Why a connection ended.
@@ -233,14 +237,15 @@ impl Link {
             connection.client.try_subscribe_many(filters).map_err(|_| Ended::Queue)?;
         }
         let (client, stop) = (connection.client.clone(), self.stop.clone());
-        Ok(connection.announcer.take().map(|announcer| tokio::spawn(announcer.announce(client, stop))))
+        let round = Round { client, inbox: self.inbox.clone(), packet_octets_max: connection.packet_octets_max };
+        Ok(connection.announcer.take().map(|announcer| tokio::spawn(announcer.announce(round, stop))))
     }
 
     fn deliver(&self, connection: &Connection, publish: Publish) -> Result<(), Ended> {
         let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-        let message = Message { topic, payload: publish.payload.clone() };
+        let message = Some(Message { topic, payload: publish.payload.clone() });
         let client = connection.client.clone();
-        let delivery = Delivery { message, publish, client, packet_octets_max: connection.packet_octets_max };
+        let delivery = Delivery { message, publish: Some(publish), client, packet_octets_max: connection.packet_octets_max };
         self.inbox.try_send(delivery).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Ended::Overrun,
             mpsc::error::TrySendError::Closed(_) => Ended::IngestGone,
@@ -254,6 +259,23 @@ struct Connection {
     /// Until it is connected.
     announcer: Option<Announcer>,
     packet_octets_max: usize,
+}
+
+/// Where a connection's regular work goes.
+struct Round {
+    client: AsyncClient,
+    inbox: mpsc::Sender<Delivery>,
+    packet_octets_max: usize,
+}
+
+impl Round {
+    /// Has the kits asked for what is missing. Where others wait already, in the next round.
+    fn ask_again(&self) {
+        let (client, packet_octets_max) = (self.client.clone(), self.packet_octets_max);
+        if self.inbox.try_send(Delivery { message: None, publish: None, client, packet_octets_max }).is_err() {
+            debug!("the inbox is full: what is missing is asked for later");
+        }
+    }
 }
 
 async fn stopped_for(stop: &mut watch::Receiver<bool>, grace: Duration) {
@@ -314,7 +336,8 @@ impl Announcer {
         Some(LastWill::new(topic, payload, QoS::AtLeastOnce, true, Some(properties)))
     }
 
-    async fn announce(mut self, client: AsyncClient, mut stop: watch::Receiver<bool>) {
+    async fn announce(mut self, round: Round, mut stop: watch::Receiver<bool>) {
+        let client = &round.client;
         let mut ticks = interval(ANNOUNCE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -335,6 +358,7 @@ impl Announcer {
                 }
                 return;
             }
+            round.ask_again();
         }
     }
 

@@ -74,9 +74,13 @@ fn ingest(mut intake: Intake, mut inbox: mpsc::Receiver<Delivery>, replies: &mps
         {
             group.push(next);
         }
-        let messages: Vec<Message> = group.iter().map(|delivery| delivery.message.clone()).collect();
-        let answers = intake.take(&messages, clock::wall());
-        for (delivery, answers) in group.into_iter().zip(answers) {
+        let messages: Vec<Message> = group.iter().filter_map(|delivery| delivery.message.clone()).collect();
+        let mut taken = intake.take(&messages, clock::wall()).into_iter();
+        for delivery in group {
+            let answers = match delivery.message {
+                Some(_) => taken.next().unwrap_or_default(),
+                None => intake.ask_again(),
+            };
             if replies.blocking_send(delivery.replied(answers)).is_err() {
                 error!("nobody sends the replies");
                 return;

@@ -2,6 +2,7 @@
 //! answered before its commit has returned. [`Reader`] reads it from any process while the service writes.
 
 mod reader;
+mod resends;
 mod spans;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use prost::Message as _;
 use rusqlite::{Connection, ErrorCode, Row, ToSql, TransactionBehavior, params};
 
 pub use self::reader::{AuditEntry, Filter, KitView, LaneView, Reader, Records, RejectedRecord, StoredGap, StoredRecord};
+pub use self::resends::{Asked, Missing, RESENDS_PER_ROUND_MAX};
 use self::spans::Span;
 use crate::assignment::SignedAssignment;
 use crate::clock::WallTime;
@@ -23,7 +25,7 @@ use crate::keyring::Keyring;
 use crate::signature::PublicKey;
 
 /// The schema's version, kept in `user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// How long a write waits for another process's (`kit-centre assign`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Different findings that the audit keeps; further ones are counted together.
@@ -90,14 +92,15 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.set_prepared_statement_cache_capacity(64);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        match transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-            SCHEMA_VERSION => {}
-            0 => {
-                transaction.execute_batch(include_str!("store/schema.sql"))?;
-                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            }
-            other => return Err(StoreError::Version(other)),
+        let version = transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+        if !(0..=SCHEMA_VERSION).contains(&version) {
+            return Err(StoreError::Version(version));
         }
+        let steps = [include_str!("store/schema.sql"), include_str!("store/resends.sql")];
+        for step in steps.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction.commit()?;
         Ok(Self { connection })
     }
@@ -484,11 +487,13 @@ impl Transaction<'_> {
             let delete = "DELETE FROM spans WHERE epoch = ?1 AND lane = ?2 AND first = ?3";
             self.write(delete, params![epoch.0, lane_column(lane), column(first)])?;
         }
-        for span in after {
-            let insert = "INSERT INTO spans (epoch, lane, first, last, run) VALUES (?1, ?2, ?3, ?4, ?5)";
-            let run = span.run.map(|run| run.0);
-            self.write(insert, params![epoch.0, lane_column(lane), column(span.first), column(span.last), run])?;
-        }
+        after.into_iter().try_for_each(|span| self.insert_span(epoch, lane, span))
+    }
+
+    fn insert_span(&self, epoch: EpochRow, lane: Lane, span: Span) -> Result<(), StoreError> {
+        let insert = "INSERT INTO spans (epoch, lane, first, last, run) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let run = span.run.map(|run| run.0);
+        self.write(insert, params![epoch.0, lane_column(lane), column(span.first), column(span.last), run])?;
         Ok(())
     }
 

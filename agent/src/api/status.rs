@@ -51,6 +51,9 @@ pub struct LinkStatus {
     pub in_flight: u64,
     /// Why there is no link, and what to do.
     pub refusal: Option<String>,
+    /// Why the centre does not believe what the kit sends; nothing is sent for a while then, and tried again.
+    #[serde(default)]
+    pub paused: Option<String>,
     /// What a person must look at, the latest last.
     pub troubles: Vec<String>,
     /// Octets published since the start.

@@ -35,6 +35,13 @@ fn sentences(status: &Status) -> Vec<String> {
         (false, _, Some(why)) => format!("Not connected: {why}. Readings are kept here and sent later."),
         (false, _, None) => format!("Not connected to {}; trying again. Readings are kept here and sent later.", link.broker),
     };
+    let arriving = match &link.paused {
+        Some(why) if link.connected => format!(
+            "The centre does not believe what this kit sends ({why}). Readings are kept here and tried again: report it to the \
+             service centre."
+        ),
+        _ => arriving,
+    };
     let opening = status.store_trouble.as_deref() == Some("opening");
     let assignment = match &status.assignment {
         Some(id) => format!("Assignment {id}."),

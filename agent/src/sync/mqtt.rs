@@ -455,6 +455,68 @@ mod tests {
         (connection, sender)
     }
 
+    fn endpoint(port: u16) -> Endpoint {
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port,
+            client_id: "KIT-0001".to_owned(),
+            tls: Arc::new(tls),
+            will: ("will".to_owned(), vec![1]),
+            subscriptions: vec!["t".to_owned()],
+        }
+    }
+
+    #[test]
+    fn i9_no_default_of_rumqttc_is_relied_on() {
+        let options = options(endpoint(1));
+        assert!(!options.clean_start(), "1: a session that the broker keeps is not thrown away");
+        assert_eq!(options.max_packet_size(), Some(INCOMING_OCTETS_MAX), "3");
+        assert_eq!(options.get_outgoing_inflight_upper_limit(), Some(INFLIGHT_MAX), "5, 15");
+        assert!(usize::from(INFLIGHT_MAX) >= 4 * WIRE_BATCHES_MAX, "5: packet ids do not come round");
+        assert_eq!(options.request_channel_capacity(), REQUESTS_MAX, "6");
+        assert_eq!(options.keep_alive(), KEEP_ALIVE, "11");
+        let of_network = options.network_options().connection_timeout();
+        assert_eq!((options.connection_timeout(), of_network), (CONNECT_TIMEOUT.as_secs(), CONNECT_TIMEOUT.as_secs()), "12");
+        assert!(!options.manual_acks(), "16: what is taken is acknowledged by rumqttc itself, before it can be queued");
+        assert!(matches!(options.transport(), Transport::Tls(TlsConfiguration::Rustls(_))), "18, 19: ours, of this connection");
+    }
+
+    #[tokio::test]
+    async fn after_an_error_the_connection_ends_and_nothing_connects_again_by_itself() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let hangs_up = tokio::task::spawn_blocking(move || {
+            drop(listener.accept().unwrap());
+            listener
+        });
+        let mut connection = Connection::open(endpoint(port));
+        assert!(matches!(connection.next().await, WireEvent::Down(Ended::Lost(_))));
+        let listener = hangs_up.await.unwrap();
+        assert!(connection.events.recv().await.is_none(), "the task is at its end");
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "13: and knocked once");
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_knows_nothing_of_the_one_before() {
+        let (mut before, polled) = connection();
+        before.try_publish(Ticket(1), "t", vec![0; 10], false).unwrap();
+        polled.send(Polled::Numbered(1)).await.unwrap();
+        polled.send(Polled::Down(Ended::Lost("cut".to_owned()))).await.unwrap();
+        assert!(matches!(before.next().await, WireEvent::Down(_)));
+        let (mut after, polled) = connection();
+        after.try_publish(Ticket(2), "t", vec![0; 10], false).unwrap();
+        polled.send(Polled::Acknowledged(1, Taken::Yes)).await.unwrap();
+        polled.send(Polled::Numbered(1)).await.unwrap();
+        polled.send(Polled::Acknowledged(1, Taken::Yes)).await.unwrap();
+        assert_eq!(after.next().await, WireEvent::Published(Ticket(2), Taken::Yes), "4, 7: and of no other");
+    }
+
     #[tokio::test]
     async fn packet_ids_are_matched_in_order_and_pubacks_in_any() {
         let (mut connection, polled) = connection();

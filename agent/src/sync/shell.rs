@@ -119,7 +119,14 @@ impl<S: Shelf> Shell<S> {
     }
 
     fn show(&mut self) {
-        self.status.overview(self.planner.overview(), self.planner.centre());
+        let overview = self.planner.overview();
+        if overview.paused != self.status.paused {
+            match overview.paused {
+                Some(why) => tracing::warn!("the centre does not believe what this kit sends ({why}): tried again, ever later"),
+                None => tracing::info!("the centre takes what this kit sends"),
+            }
+        }
+        self.status.overview(overview, self.planner.centre());
         let (up, down) = self.connection.as_ref().map_or((0, 0), Connection::octets);
         self.status.octets_up = self.octets_before.0.saturating_add(up);
         self.status.octets_down = self.octets_before.1.saturating_add(down);
@@ -292,8 +299,13 @@ impl<S: Shelf> Shell<S> {
             signed::open::<wire::Answer>(&*verifier, SignedType::Answer, topic, payload)
                 .map(|answer| self.tell(Event::Answer(&answer)))
         } else if topic == self.topics.centre {
-            signed::open::<wire::CentreState>(&*verifier, SignedType::CentreState, topic, payload)
-                .map(|state| self.tell(Event::CentreState { online: state.online, counter: state.counter }))
+            signed::open::<wire::CentreState>(&*verifier, SignedType::CentreState, topic, payload).map(|state| {
+                self.tell(Event::CentreState {
+                    online: state.online,
+                    counter: state.counter,
+                    drain_octets_per_s: state.drain_octets_per_s,
+                })
+            })
         } else if topic == self.topics.document {
             signed::open::<wire::Assignment>(&*verifier, SignedType::Assignment, topic, payload)
                 .map(|assignment| self.assignment(&assignment, payload))

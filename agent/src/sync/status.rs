@@ -35,6 +35,8 @@ pub struct SyncStatus {
     pub ack_octets: usize,
     /// The backlog waits until the centre acknowledges again.
     pub stalled: bool,
+    /// Why the centre does not believe the kit's batches.
+    pub paused: Option<&'static str>,
     /// Why there is no connection, in words with a next step.
     pub refusal: Option<String>,
     /// When the next attempt is due.
@@ -67,6 +69,7 @@ impl Default for SyncStatus {
             ack_batches: 0,
             ack_octets: 0,
             stalled: false,
+            paused: None,
             refusal: None,
             retry: None,
             troubles: VecDeque::new(),
@@ -92,6 +95,7 @@ impl SyncStatus {
         self.ack_batches = overview.ack_batches;
         self.ack_octets = overview.ack_octets;
         self.stalled = overview.stalled;
+        self.paused = overview.paused;
         self.refusal = overview.refusal;
         self.retry = overview.retry;
         self.answers_dropped = overview.answers_dropped;

@@ -192,3 +192,18 @@ fn wrong_use_is_told_apart_from_failure() {
     assert_eq!(main(["kit-centre", "kits", "--database", "/nowhere"].map(OsString::from)), ExitCode::FAILURE);
     assert_eq!(main(["kit-centre", "run", "--config", "/nowhere"].map(OsString::from)), ExitCode::from(WRONG_USE));
 }
+
+#[test]
+fn resend_finds_what_is_missing_and_says_so() {
+    let (centre, kit) = centre_with_readings();
+    let database = centre.path.to_str().unwrap();
+    let words = ["resend", "KIT-0001", "--database", database];
+    assert_eq!(said(&words).unwrap(), "KIT-0001: nothing is missing of what was acknowledged\n");
+    rusqlite::Connection::open(&centre.path).unwrap().execute("DELETE FROM records WHERE lane = 1 AND seq = 2", []).unwrap();
+    let first = said(&words).unwrap();
+    assert!(first.starts_with(&format!("{}/vitals 2 to 2: asked for again", kit.epoch)), "{first}");
+    assert!(matches!(said(&["resend", "KIT-0002", "--database", database]), Err(CliError::Usage(_))));
+    rusqlite::Connection::open(&centre.path).unwrap().execute("DELETE FROM records WHERE lane = 1 AND seq = 1", []).unwrap();
+    let line = lines(&["resend", "KIT-0001", "--json", "--database", database]);
+    assert_eq!(line, [serde_json::json!({"epoch": kit.epoch.to_string(), "lane": "vitals", "first": 1, "last": 1})]);
+}

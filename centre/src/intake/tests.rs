@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kit_protocol::uplink::id::{EpochId, Lane, Nonce, RunId};
 use kit_protocol::uplink::settlement::Settlement;
-use kit_protocol::uplink::wire::{self, GapReason, RejectReason, SignedType, record::Content};
+use kit_protocol::uplink::wire::{self, GapReason, PauseReason, RejectReason, SignedType, record::Content};
 use proptest::prelude::*;
 use prost::Message as _;
 use rcgen::{DnType, KeyPair};
@@ -326,15 +326,29 @@ fn a_lane_with_more_holes_than_an_answer_names_still_tells_what_just_came() {
 
 // ---- who speaks --------------------------------------------------------------------------------------------------------
 
-/// What must be refused without an answer, stored as nothing and audited.
+/// An answer to wait, and nothing else, to the fixture's connection.
+fn paused(reason: PauseReason) -> wire::Answer {
+    let pause = Some(wire::Pause { reason: reason.into() });
+    wire::Answer { nonce: vec![9; 8], pause, ..wire::Answer::default() }
+}
+
+/// What must be refused, stored as nothing and audited; a batch's sender is told to wait, and nothing else.
 fn refused(centre: &mut TestCentre, message: &Message, fault: &str) {
-    assert!(centre.take(message).is_empty(), "{fault} is not answered");
+    let answers = centre.take(message);
+    let pause = match fault {
+        "unknown-key" => Some(PauseReason::UnknownKey),
+        "bad-signature" => Some(PauseReason::BadSignature),
+        "lane" => Some(PauseReason::WrongName),
+        _ => None,
+    };
+    let pause = pause.filter(|_| message.topic.contains("/up/"));
+    assert_eq!(answers, pause.map(paused).into_iter().collect::<Vec<_>>(), "{fault}");
     assert!(centre.records().is_empty(), "{fault} is not stored");
     assert_eq!(centre.faults(), [fault]);
 }
 
 #[test]
-fn a_forged_signature_is_audited_and_answered_with_nothing() {
+fn a_forged_signature_is_audited_and_answered_with_a_pause_without_numbers() {
     let mut centre = TestCentre::new();
     let kit = centre.kit();
     let mut envelope = wire::Signed::decode(kit.vitals([1]).payload).unwrap();
@@ -516,7 +530,10 @@ fn a_signed_batch_that_breaks_the_schemas_rules_is_refused() {
         let mut body = sound(&kit);
         break_it(&mut body);
         let message = kit.sign(SignedType::Batch, &kit.up(Lane::Vitals), &body);
-        assert!(centre.take(&message).is_empty(), "{index}");
+        let answers = centre.take(&message);
+        // Without a nonce there is nothing to answer with.
+        let expected = if body.nonce.is_empty() { vec![] } else { vec![paused(PauseReason::Malformed)] };
+        assert_eq!(answers, expected, "{index}");
         assert_eq!((centre.records().len(), centre.faults()), (0, vec!["malformed".to_owned()]), "{index}");
     }
 }
@@ -748,4 +765,102 @@ fn a_counter_is_never_given_twice() {
     assert!(first > 0 && second >= first + (1 << 36));
     let later = WallTime(NOW.0 + (1 << 50));
     assert_eq!(i64::try_from(centre.intake.store().reserve_counters(later).unwrap()).unwrap(), later.0 + 1);
+}
+
+// ---- what was acknowledged and is missing ----------------------------------------------------------------------------
+
+/// A connection's nonce, and the spans that are asked for on it.
+type Ask = (Vec<u8>, Vec<(u64, u64)>);
+
+impl TestCentre {
+    /// Takes records off the disk behind the centre's back.
+    fn lose(&self, statement: &str) {
+        rusqlite::Connection::open(&self.path).unwrap().execute_batch(statement).unwrap();
+    }
+
+    fn take_back(&mut self) -> Vec<(u64, u64)> {
+        let mut transaction = self.intake.store().begin().unwrap();
+        let missing = transaction.take_back_missing(&"KIT-0001".parse().unwrap()).unwrap();
+        transaction.commit().unwrap();
+        missing.iter().map(|missing| (missing.first, missing.last)).collect()
+    }
+
+    /// What one round asks for.
+    fn asks(&mut self) -> Vec<Ask> {
+        let answers = self.intake.ask_again();
+        answers
+            .iter()
+            .map(|answer| self.open(answer))
+            .map(|answer| (answer.nonce, answer.resend.iter().map(|resend| (resend.first, resend.last)).collect()))
+            .collect()
+    }
+}
+
+#[test]
+fn i3_what_was_acknowledged_and_is_missing_is_asked_for_until_it_is_there() {
+    let mut centre = TestCentre::new();
+    let kit = centre.kit();
+    centre.take(&kit.vitals(1..=20));
+    assert_eq!((centre.take_back(), centre.asks()), (vec![], vec![]));
+    centre.lose("DELETE FROM records WHERE seq IN (4, 5, 9, 20)");
+    assert_eq!(settled(&centre.answer(&kit.vitals([21]))).settled_upto(), 21, "nobody has noticed yet");
+    assert_eq!(centre.take_back(), [(4, 5), (9, 9), (20, 20)]);
+    assert_eq!(centre.take_back(), [], "once");
+    let asked = vec![(kit.nonce.0.to_vec(), vec![(4, 5), (9, 9), (20, 20)])];
+    assert_eq!((centre.asks(), centre.asks()), (asked.clone(), asked));
+    let answer = centre.answer(&kit.vitals([5, 9]));
+    let left = settled(&answer);
+    assert_eq!((left.settled_upto(), left.settled_upto_run()), (3, Some(kit.run)));
+    assert!([5, 8, 9, 19, 21].iter().all(|seq| left.contains(*seq)) && !left.contains(4) && !left.contains(20));
+    assert_eq!(centre.asks(), [(kit.nonce.0.to_vec(), vec![(4, 4), (20, 20)])]);
+    let answer = centre.answer(&kit.vitals([4, 20]));
+    assert_eq!(settled(&answer), Settlement::upto(21, Some(kit.run)));
+    assert_eq!((centre.asks(), centre.take_back()), (vec![], vec![]));
+    assert_eq!(centre.numbers(), (1..=21).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_set_aside_or_declared_gone_is_not_missing_and_ends_the_asking() {
+    let mut centre = TestCentre::new();
+    let kit = centre.kit();
+    centre.take(&kit.batch(Lane::Vitals, &[(1, with_origin(reading(1), 7)), (2, with_origin(reading(1), 7)), (3, reading(3))]));
+    let gap = |first, last| {
+        let epoch = kit.epoch.0.to_vec();
+        journal(Content::Gap(wire::Gap { epoch, lane: 2, first, last, count: 1, reason: 4, ..wire::Gap::default() }))
+    };
+    centre.take(&kit.batch(Lane::Journal, &[(1, gap(4, 6))]));
+    assert_eq!(centre.take_back(), []);
+    centre.lose("DELETE FROM records WHERE lane = 1 AND seq = 3");
+    assert_eq!(centre.take_back(), [(3, 3)]);
+    centre.take(&kit.batch(Lane::Journal, &[(2, gap(3, 3))]));
+    assert_eq!(centre.asks(), [], "the kit has it no more");
+}
+
+#[test]
+fn a_kit_that_is_away_is_asked_on_its_next_connection_by_settled() {
+    let mut centre = TestCentre::new();
+    let mut kit = centre.kit();
+    centre.take(&kit.vitals(1..=5));
+    let will = wire::State { offline: true, ..kit.state_body() };
+    centre.take(&kit.sign(SignedType::State, &kit.state_topic(), &will));
+    centre.lose("DELETE FROM records WHERE seq = 2");
+    assert_eq!(centre.take_back(), [(2, 2)]);
+    assert_eq!(centre.asks(), []);
+    kit.nonce.0 = [3; 8];
+    let answer = centre.answer(&kit.state());
+    let vitals = answer.settled.unwrap().lanes.into_iter().find(|lane| lane.lane == 2).unwrap();
+    assert_eq!((vitals.upto, vitals.ranges[0].first), (1, 3));
+    assert_eq!(centre.asks(), [(vec![3; 8], vec![(2, 2)])]);
+}
+
+#[test]
+fn i9_a_thousand_holes_are_asked_for_in_bounded_answers() {
+    let mut centre = TestCentre::new();
+    let kit = centre.kit();
+    centre.take(&kit.vitals(1..=1_000));
+    centre.lose("DELETE FROM records WHERE seq % 2 = 0");
+    assert_eq!(centre.take_back().len(), 500);
+    let asked = centre.asks();
+    assert!(asked.iter().all(|(_, spans)| spans.len() <= ingest::RESENDS_PER_ANSWER_MAX));
+    assert_eq!(asked.iter().map(|(_, spans)| spans.len()).sum::<usize>(), 500);
 }

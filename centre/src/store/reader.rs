@@ -186,7 +186,8 @@ impl Reader {
             }
             std::thread::sleep(BUSY_TIMEOUT / MAKING_LOOKS_MAX);
         }
-        if version == SCHEMA_VERSION { Ok(Self { connection }) } else { Err(StoreError::Version(version)) }
+        // Nothing that is read here was changed by a later version.
+        if (1..=SCHEMA_VERSION).contains(&version) { Ok(Self { connection }) } else { Err(StoreError::Version(version)) }
     }
 
     /// Stored records, in the order in which they were committed.

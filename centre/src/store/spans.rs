@@ -59,6 +59,25 @@ pub(super) fn holes(spans: &[Span], last: u64) -> Vec<(u64, u64)> {
     holes
 }
 
+/// The numbers of `settled` that are not in `kept`; both ascending and disjoint.
+pub(super) fn missing(settled: &[Span], kept: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut missing = Vec::new();
+    for span in settled {
+        let from = kept.partition_point(|(_, last)| *last < span.first);
+        let mut next = span.first;
+        for &(first, last) in kept.iter().skip(from).take_while(|(first, _)| *first <= span.last) {
+            if first > next {
+                missing.push((next, first - 1));
+            }
+            next = next.max(last.saturating_add(1));
+        }
+        if next <= span.last {
+            missing.push((next, span.last));
+        }
+    }
+    missing
+}
+
 /// As an answer says it: the prefix, and of the rest those that hold `of_interest` first, then the lowest.
 ///
 /// A lane with more holes than an answer may name would otherwise never tell a kit that the numbers it just sent arrived.
@@ -88,6 +107,15 @@ mod tests {
 
     use super::*;
     use kit_protocol::uplink::id::RunId;
+
+    #[test]
+    fn what_is_settled_and_not_kept_is_missing() {
+        let span = |first, last| Span { first, last, run: None };
+        let kept = [(1, 3), (5, 5), (8, 20), (26, 40)];
+        assert_eq!(missing(&[span(1, 10), span(15, 30), span(50, 52)], &kept), [(4, 4), (6, 7), (21, 25), (50, 52)]);
+        assert_eq!(missing(&[span(1, 3), span(8, 20)], &kept), []);
+        assert_eq!(missing(&[span(1, 2)], &[]), [(1, 2)]);
+    }
     use proptest::prelude::*;
 
     fn run(number: u8) -> Option<RunId> {

@@ -81,6 +81,27 @@ impl Settlement {
         self.normalise();
     }
 
+    /// Takes back the numbers from `first` to `last`: the centre does not have them any more. Nothing where they are none.
+    pub fn remove(&mut self, first: u64, last: u64) {
+        if first == 0 || last < first {
+            return;
+        }
+        let below = Range { first: 1, last: self.upto, run: self.upto_run };
+        let settled = (self.upto > 0).then_some(below).into_iter().chain(self.ranges.drain(..));
+        let mut left = Vec::new();
+        for range in settled {
+            // The run is known of a span's last number only; that of its lower part is told with the next acknowledgement.
+            let lower =
+                Range { last: range.last.min(first - 1), run: if range.last < first { range.run } else { None }, ..range };
+            let upper = Range { first: range.first.max(last.saturating_add(1)), ..range };
+            let upper = if range.last > last { Some(upper) } else { None };
+            left.extend([Some(lower), upper].into_iter().flatten().filter(|part| part.first <= part.last));
+        }
+        (self.upto, self.upto_run) = (0, None);
+        self.ranges = left;
+        self.normalise();
+    }
+
     /// Maximum and union with `other`.
     pub fn merge(&mut self, other: &Self) {
         if other.upto > self.upto {
@@ -107,7 +128,11 @@ impl Settlement {
                 continue;
             }
             match joined.last_mut() {
-                Some(last) if range.first <= last.last => last.last = last.last.max(range.last),
+                // The run is that of the last number.
+                Some(last) if range.first <= last.last && range.last > last.last => {
+                    (last.last, last.run) = (range.last, range.run)
+                }
+                Some(last) if range.first <= last.last => {}
                 Some(last) if range.first == last.last + 1 && range.run == last.run => last.last = range.last,
                 _ => joined.push(range),
             }
@@ -159,6 +184,58 @@ mod tests {
         settlement.add(range(6, 9));
         settlement.add(range(4, 5));
         assert_eq!(settlement, Settlement::upto(9, None));
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_both_sides() {
+        let run = RunId([4; 8]);
+        let mut settlement = Settlement::upto(10, Some(run));
+        settlement.add(range(15, 20));
+        settlement.remove(4, 6);
+        assert_eq!((settlement.settled_upto(), settlement.settled_upto_run()), (3, None));
+        assert_eq!(settlement.ranges(), [Range { first: 7, last: 10, run: Some(run) }, range(15, 20)]);
+        settlement.remove(1, 1);
+        assert_eq!(settlement.settled_upto(), 0);
+        settlement.remove(0, 5);
+        settlement.remove(9, 8);
+        settlement.remove(16, u64::MAX);
+        assert_eq!(settlement.ranges().last(), Some(&range(15, 15)));
+        assert!(!settlement.contains(1) && settlement.contains(2) && settlement.contains(3) && settlement.contains(7));
+    }
+
+    #[test]
+    fn what_overlaps_has_the_run_of_its_last_number() {
+        let (old, new) = (Some(RunId([1; 8])), Some(RunId([2; 8])));
+        for (first, second) in [((11, 27, new), (11, 20, old)), ((11, 20, old), (15, 27, new)), ((11, 27, new), (15, 20, old))] {
+            let mut settlement = Settlement::default();
+            for (first, last, run) in [first, second] {
+                settlement.add(Range { first, last, run });
+            }
+            assert_eq!(settlement.ranges(), [Range { first: 11, last: 27, run: new }]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn taking_back_takes_back_just_that(
+            upto in 0_u64..30,
+            more in proptest::collection::vec((1_u64..60, 0_u64..6), 0..8),
+            first in 0_u64..70,
+            length in 0_u64..20,
+        ) {
+            let mut settlement = Settlement::upto(upto, None);
+            for (first, length) in more {
+                settlement.add(range(first, first + length));
+            }
+            let before = settlement.clone();
+            let last = first + length;
+            settlement.remove(first, last);
+            for seq in 1..90 {
+                let taken = first > 0 && (first..=last).contains(&seq);
+                prop_assert_eq!(settlement.contains(seq), before.contains(seq) && !taken, "{}", seq);
+            }
+            prop_assert!(settlement.next_unsettled(settlement.settled_upto()) == settlement.settled_upto() + 1);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kit_protocol::uplink::wire::{self, RejectReason};
 
 use super::send::Stall;
 use super::window::{Awaited, Span};
-use super::{ACK_WAIT_MAX, ANSWER_REJECTS_MAX, Action, Link, Planner, Ticket, Trouble, without};
+use super::{ACK_WAIT_MAX, ANSWER_REJECTS_MAX, ANSWER_RESENDS_MAX, Action, Link, Planner, Ticket, Trouble};
 use crate::store::outbox::CONFLICT;
 
 /// The centre may ask to wait this long for a record, at most.
@@ -35,6 +35,10 @@ impl Planner {
         if let Some(settled) = &answer.settled {
             self.take_settled(settled);
         }
+        if let Some(pause) = &answer.pause {
+            // It settles nothing, and a kit whose `state` is not believed gets no `Settled`.
+            return self.take_pause(pause);
+        }
         let Link::Up(up) = &mut self.link else { return };
         if !up.settled {
             self.answers_dropped += 1;
@@ -47,9 +51,24 @@ impl Planner {
         for entry in &answer.ack {
             self.take_ack(entry);
         }
+        for entry in answer.resend.iter().take(ANSWER_RESENDS_MAX) {
+            self.take_resend(entry);
+        }
     }
 
-    /// The centre's database, whole: the only thing that moves settlement back.
+    /// The centre lost what it had acknowledged. What it acknowledges of it on the way is asked for once more.
+    fn take_resend(&mut self, resend: &wire::Resend) {
+        let Some((epoch, lane)) = self.place(&resend.epoch, resend.lane) else { return };
+        let (first, last) = (resend.first, resend.last);
+        let applies = |plan: &mut super::lane::LanePlan| first >= 1 && first <= last && last < plan.next() && !plan.rolled_back();
+        if self.lane_plan(epoch, lane, applies) == Some(true) {
+            self.lane_plan(epoch, lane, |plan| plan.take_back(first, last));
+        } else {
+            self.entries_ignored += 1;
+        }
+    }
+
+    /// The centre's database, whole. Only this and `Resend` move settlement back.
     fn take_settled(&mut self, settled: &wire::Settled) {
         for entry in &settled.lanes {
             let Some((epoch, lane)) = self.place(&entry.epoch, entry.lane) else { continue };
@@ -59,6 +78,7 @@ impl Planner {
                 self.collect(epoch, lane);
             }
         }
+        self.pause.end();
         if let Link::Up(up) = &mut self.link {
             up.settled = true;
             up.state_answered = true;
@@ -172,6 +192,7 @@ impl Planner {
     /// what it has not acknowledged by then was lost between them and is sent again.
     fn acknowledged(&mut self) {
         let now = self.now;
+        self.pause.end();
         let Link::Up(up) = &mut self.link else { return };
         up.last_ack = now;
         if up.acks.batches.is_empty() {
@@ -210,7 +231,7 @@ impl Planner {
     }
 
     /// What the broker had at `before` or earlier, and the centre did not acknowledge, is to be sent again.
-    fn release_published_before(&mut self, before: kit_protocol::moment::Moment) {
+    pub(super) fn release_published_before(&mut self, before: kit_protocol::moment::Moment) {
         let Link::Up(up) = &self.link else { return };
         let overdue = |batch: &Awaited| batch.published.is_some_and(|published| published <= before);
         let tickets: Vec<Ticket> =
@@ -260,4 +281,22 @@ fn reason_name(reason: i32) -> &'static str {
         Ok(RejectReason::UndefinedNumber) => "undefined-number",
         Ok(RejectReason::Unspecified) | Err(_) => "unspecified",
     }
+}
+
+/// The numbers of `spans` without `seq`.
+fn without(spans: &[Span], seq: u64) -> Vec<Span> {
+    let mut left = Vec::with_capacity(spans.len() + 1);
+    for &(first, last) in spans {
+        if !(first..=last).contains(&seq) {
+            left.push((first, last));
+            continue;
+        }
+        if first < seq {
+            left.push((first, seq - 1));
+        }
+        if seq < last {
+            left.push((seq + 1, last));
+        }
+    }
+    left
 }

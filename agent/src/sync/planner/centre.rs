@@ -26,13 +26,14 @@ pub(super) struct Centre {
 }
 
 impl Centre {
-    /// Takes in a verified `centre/state`; one that is older than another, or repeated, says nothing.
-    pub(super) fn state(&mut self, online: bool, counter: u64, now: Moment) {
+    /// Takes in a verified `centre/state`; one that is older than another, or repeated, says nothing (`false`).
+    pub(super) fn state(&mut self, online: bool, counter: u64, now: Moment) -> bool {
         if self.counter.is_some_and(|known| counter <= known) {
-            return;
+            return false;
         }
         self.counter = Some(counter);
         self.offline_since = (!online).then_some(now);
+        true
     }
 
     /// The broker found nobody who subscribes (PUBACK 0x10).
@@ -84,9 +85,9 @@ mod tests {
     #[test]
     fn a_retained_or_replayed_state_is_not_a_new_one() {
         let mut centre = Centre::default();
-        centre.state(true, 9, at(0));
-        centre.state(false, 8, at(1));
-        centre.state(false, 9, at(2));
+        assert!(centre.state(true, 9, at(0)));
+        assert!(!centre.state(false, 8, at(1)));
+        assert!(!centre.state(false, 9, at(2)));
         assert_eq!(centre.reach(at(3)), Reach::Online);
     }
 }

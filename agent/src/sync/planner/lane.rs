@@ -300,6 +300,16 @@ impl LanePlan {
         self.rewind();
     }
 
+    /// The centre lost these: they are to be sent again. Nothing changes where none of them was settled.
+    pub(super) fn take_back(&mut self, first: u64, last: u64) {
+        let before = self.settled.clone();
+        self.settled.remove(first, last);
+        if before != self.settled {
+            self.dirty = Dirty::Reset;
+            self.search_again_from(first, last);
+        }
+    }
+
     /// What the store is to be told, once.
     pub(super) fn take_dirty(&mut self) -> Option<(bool, Settlement)> {
         match std::mem::take(&mut self.dirty) {

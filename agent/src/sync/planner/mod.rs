@@ -10,13 +10,16 @@
 //! on Up: `state` with this connection's nonce goes out, repeated every 30 s until the centre's `Settled` comes;
 //!        batches go without waiting for it; answers before it, or with another nonce, are dropped.
 //! a batch: Send ─▶ Sent ─▶ PUBACK (leaves the wire window) ─▶ settled (leaves the ack window)
+//! a batch that the centre cannot believe: `Pause`, all wait 30 s to 5 min, then one at a time until one is acknowledged.
 //! no acknowledgement for 60 s: the backlog stops, one batch is tried again with back-off until one is acknowledged.
 //! ```
 
 mod answer;
 mod back_off;
+mod bucket;
 mod centre;
 mod lane;
+mod pause;
 mod send;
 mod share;
 mod window;
@@ -34,8 +37,10 @@ use kit_protocol::uplink::settlement::Settlement;
 use kit_protocol::uplink::wire;
 
 pub use back_off::{REFUSALS_BEFORE_LONG, REFUSED_DELAY_MAX, RETRY_DELAY_FIRST, RETRY_DELAY_MAX, STABLE_AFTER};
+pub use bucket::BURST_OCTETS;
 pub use centre::{OFFLINE_FOR, Reach};
 pub use lane::{HELD_SPANS_MAX, LIVE_SINCE};
+pub use pause::{PAUSE_FIRST, PAUSE_MAX};
 pub use window::{
     ACK_BATCHES_MAX, ACK_OCTETS_MAX, BATCH_OCTETS_FIRST, BATCH_OCTETS_MAX, BATCH_OCTETS_MIN, RECEIVE_MAXIMUM_SPARE,
     WIRE_BATCHES_MAX, WIRE_BATCHES_URGENT, WIRE_OCTETS_MAX, WIRE_OCTETS_MIN,
@@ -43,11 +48,13 @@ pub use window::{
 
 use crate::store::outbox::EpochView;
 use back_off::BackOff;
+use bucket::Bucket;
 use centre::Centre;
 use lane::EpochPlan;
+use pause::Pause;
 use send::{Need, Preparing, Stall};
 use share::Shares;
-use window::{AckWindow, BatchSize, Span, WireWindow};
+use window::{AckWindow, BatchSize, WireWindow};
 
 /// Records of one batch, at most.
 pub const BATCH_RECORDS_MAX: usize = 1024;
@@ -63,6 +70,8 @@ pub const STATE_REPEAT: Duration = Duration::from_secs(30);
 pub const CONNECT_WATCHDOG: Duration = Duration::from_secs(75);
 /// Rejects of one answer that are taken in, at most; the others come again with their records.
 pub const ANSWER_REJECTS_MAX: usize = BATCH_RECORDS_MAX;
+/// Spans that one answer may ask for again, at most; the others are asked for once more.
+pub const ANSWER_RESENDS_MAX: usize = 64;
 
 /// The share of urgent, vitals, waveforms and journal, in octets.
 const LANE_WEIGHTS: [u32; 4] = [8, 4, 2, 1];
@@ -102,6 +111,8 @@ pub enum Event<'a> {
         online: bool,
         /// Never goes back.
         counter: u64,
+        /// Octets a second that it wants of the backlog; 0: as fast as it goes.
+        drain_octets_per_s: u32,
     },
     /// The time that [`Planner::poll_timeout`] named has come.
     Time,
@@ -188,7 +199,7 @@ pub enum Action {
     Send(Send),
     /// The centre settled more of a lane.
     Settle(EpochId, Lane, Settlement),
-    /// The centre's database knows this of a lane and no more.
+    /// The centre's database knows this of a lane and no more: some of it may have been settled before.
     ResetSettled(EpochId, Lane, Settlement),
     /// This record is not to be sent again.
     Quarantine(EpochId, Lane, u64, String),
@@ -318,6 +329,8 @@ pub struct Overview {
     pub ack_octets: usize,
     /// The backlog waits for the centre.
     pub stalled: bool,
+    /// Why the centre does not believe the kit's batches.
+    pub paused: Option<&'static str>,
     /// When the centre last settled something.
     pub last_acknowledged: Option<Moment>,
     /// Why there is no connection.
@@ -339,6 +352,10 @@ pub struct Planner {
     back_off: BackOff,
     size: BatchSize,
     centre: Centre,
+    pause: Pause,
+    bucket: Bucket,
+    /// Some of the backlog waits for the bucket, and nothing else.
+    bucket_wanted: bool,
     epochs: Vec<EpochPlan>,
     shelf_seen: bool,
     /// The store is being opened again.
@@ -365,6 +382,9 @@ impl Planner {
             back_off: BackOff::default(),
             size: BatchSize::new(),
             centre: Centre::default(),
+            pause: Pause::default(),
+            bucket: Bucket::new(now),
+            bucket_wanted: false,
             epochs: Vec::new(),
             shelf_seen: false,
             shelf_gone: false,
@@ -394,7 +414,11 @@ impl Planner {
             Event::Unsent(ticket, why) => self.unsent(ticket, why),
             Event::Published(ticket, taken) => self.published(ticket, taken),
             Event::Answer(answer) => self.answer(answer),
-            Event::CentreState { online, counter } => self.centre.state(online, counter, self.now),
+            Event::CentreState { online, counter, drain_octets_per_s } => {
+                if self.centre.state(online, counter, self.now) {
+                    self.bucket.rate(drain_octets_per_s, self.now);
+                }
+            }
             Event::Time => {}
         }
         self.keep_time();
@@ -427,15 +451,19 @@ impl Planner {
             Link::Idle { retry } => Some(*retry),
             Link::Wanted => None,
             Link::Connecting { since } => Some(*since + CONNECT_WATCHDOG),
-            Link::Up(up) => up.poll_timeout(self.now),
+            Link::Up(up) => {
+                let bucket = self.bucket.ready(self.backlog_octets_max()).filter(|ready| self.bucket_wanted && self.now < *ready);
+                up.poll_timeout(self.now).into_iter().chain(bucket).min()
+            }
         };
-        [lanes, link, self.centre.poll_timeout(self.now)].into_iter().flatten().min()
+        [lanes, link, self.centre.poll_timeout(self.now), self.pause.poll_timeout()].into_iter().flatten().min()
     }
 
     /// What `status` shows.
     #[must_use]
     pub fn overview(&self) -> Overview {
         let common = Overview {
+            paused: self.pause.reason(),
             last_acknowledged: self.last_acknowledged,
             refusal: self.refusal.clone(),
             answers_dropped: self.answers_dropped,
@@ -492,6 +520,7 @@ impl Planner {
         }
         self.refusal = None;
         self.size.connected();
+        self.pause.connected();
         for lane in self.epochs.iter_mut().flat_map(|epoch| &mut epoch.lanes) {
             lane.connected(self.now);
         }
@@ -587,6 +616,7 @@ impl Planner {
         for lane in self.epochs.iter_mut().flat_map(|epoch| &mut epoch.lanes) {
             lane.handle_timeout(now);
         }
+        self.pause.handle_timeout(now);
         match &self.link {
             Link::Idle { retry } if *retry <= now => self.link = Link::Wanted,
             Link::Connecting { since } if now.since(*since) >= CONNECT_WATCHDOG => {
@@ -652,22 +682,4 @@ impl Up {
         let acks = self.ack_due().filter(|due| now < *due);
         [silent, aged, acks, self.state_due()].into_iter().flatten().min()
     }
-}
-
-/// The numbers of `spans` without `seq`.
-fn without(spans: &[Span], seq: u64) -> Vec<Span> {
-    let mut left = Vec::with_capacity(spans.len() + 1);
-    for &(first, last) in spans {
-        if !(first..=last).contains(&seq) {
-            left.push((first, last));
-            continue;
-        }
-        if first < seq {
-            left.push((first, seq - 1));
-        }
-        if seq < last {
-            left.push((seq + 1, last));
-        }
-    }
-    left
 }

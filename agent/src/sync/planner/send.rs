@@ -8,7 +8,7 @@ use kit_protocol::uplink::id::{EpochId, Lane};
 use super::back_off::{RETRY_DELAY_FIRST, RETRY_DELAY_MAX, full_jitter};
 use super::centre::Reach;
 use super::lane::Age;
-use super::window::{Awaited, BATCH_OCTETS_MAX, OnWire, Span, WIRE_OCTETS_MAX};
+use super::window::{Awaited, BATCH_OCTETS_FIRST, BATCH_OCTETS_MAX, OnWire, Span, WIRE_OCTETS_MAX};
 use super::{Action, BATCH_RECORDS_MAX, Link, Planner, Send, Sent, Taken, Ticket, Trouble, Unsent};
 
 /// A batch is not begun for less room than this, unless the wire is empty.
@@ -59,7 +59,7 @@ impl Planner {
     pub(super) fn next_send(&mut self) -> Option<Send> {
         let reach = self.centre.reach(self.now);
         let Link::Up(up) = &self.link else { return None };
-        if up.preparing.is_some() || reach == Reach::Offline {
+        if up.preparing.is_some() || reach == Reach::Offline || self.pause.holds() {
             return None;
         }
         if up.stall.is_some()
@@ -68,21 +68,50 @@ impl Planner {
             return Some(probe);
         }
         let Link::Up(up) = &self.link else { return None };
-        if reach == Reach::Presumed && !up.acks.batches.is_empty() {
+        if (reach == Reach::Presumed || self.pause.doubts()) && !up.acks.batches.is_empty() {
             return None;
         }
         let backlog = up.stall.is_none();
         self.forget_met_need();
         let allowed = Lane::ALL.map(|lane| self.allowance_past_need(lane));
-        let found = Lane::ALL.map(|lane| match allowed[lane.index()] {
+        let mut found = Lane::ALL.map(|lane| match allowed[lane.index()] {
             Some(_) => self.candidates(lane, backlog),
             None => [None; 2],
         });
+        self.keep_to_the_rate(&mut found);
         let index = self.lane_shares.choose(found.map(|ages| ages.iter().any(Option::is_some)))?;
         let age = self.age_shares[index].choose(found[index].map(|found| found.is_some()))?;
         let (epoch, span) = found[index][age]?;
-        let allowance = allowed[index]?;
+        let mut allowance = allowed[index]?;
+        if self.is_rated(Lane::ALL[index], Age::ALL[age]) {
+            allowance.octets = allowance.octets.min(self.backlog_octets_max());
+        }
         Some(self.prepare(epoch, Lane::ALL[index], Age::ALL[age], span, allowance, false))
+    }
+
+    /// Whether the centre's rate is for it: the backlog, and never what is urgent.
+    fn is_rated(&self, lane: Lane, age: Age) -> bool {
+        self.bucket.limits() && age == Age::Backlog && lane != Lane::Urgent
+    }
+
+    /// Octets of a batch that the centre's rate is for: small ones, so that it need not save up for long.
+    pub(super) fn backlog_octets_max(&self) -> usize {
+        self.size.limit().min(BATCH_OCTETS_FIRST)
+    }
+
+    /// Leaves out the backlog that must wait for the bucket.
+    fn keep_to_the_rate(&mut self, found: &mut [[Found; 2]; 4]) {
+        self.bucket_wanted = false;
+        if self.bucket.holds(self.backlog_octets_max(), self.now) {
+            return;
+        }
+        for (lane, ages) in Lane::ALL.into_iter().zip(found) {
+            for (age, found) in Age::ALL.into_iter().zip(ages) {
+                if self.is_rated(lane, age) && found.take().is_some() {
+                    self.bucket_wanted = true;
+                }
+            }
+        }
     }
 
     /// The oldest epoch's next numbers of a lane, live and backlog.
@@ -196,6 +225,9 @@ impl Planner {
         let Some(Preparing { send, age, probe }) = self.take_preparing(sent.ticket) else { return };
         self.lane_shares.charge(send.lane.index(), sent.octets);
         self.age_shares[send.lane.index()].charge(age as usize, sent.octets);
+        if self.is_rated(send.lane, age) {
+            self.bucket.take(sent.octets, self.now);
+        }
         self.lane_plan(send.epoch, send.lane, |plan| plan.sent(&sent.spans));
         let Link::Up(up) = &mut self.link else { return };
         let entry = OnWire { octets: sent.octets, urgent: send.lane == Lane::Urgent, batch: true, since: self.now };

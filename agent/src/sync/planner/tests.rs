@@ -253,6 +253,165 @@ fn i3_a_restored_centre_gets_again_what_it_lost_but_not_what_is_under_way() {
     assert_eq!(bench.sent_spans(Lane::Vitals), [(6, 8), (3, 5)]);
 }
 
+fn resend(lane: Lane, first: u64, last: u64) -> wire::Answer {
+    let resend = vec![wire::Resend { epoch: EPOCH.0.to_vec(), lane: lane.to_wire().into(), first, last }];
+    wire::Answer { resend, ..Default::default() }
+}
+
+#[test]
+fn i3_what_the_centre_asks_for_again_is_sent_again_and_the_store_is_told() {
+    let mut bench = Bench::connected([1, 10, 1, 1]);
+    bench.settled([0; 4]);
+    bench.puback(0);
+    bench.ack(Lane::Vitals, 9);
+    bench.sends.clear();
+    bench.answer(resend(Lane::Vitals, 3, 4));
+    // What is settled above it the store leaves out.
+    assert_eq!((bench.sends.len(), bench.sends[0].from), (1, 3));
+    let mut left = Settlement::upto(2, None);
+    left.add(Range { first: 5, last: 9, run: Some(RUN) });
+    assert!(bench.has(&Action::ResetSettled(EPOCH, Lane::Vitals, left)));
+    bench.sends.clear();
+    bench.answer(resend(Lane::Vitals, 3, 4));
+    assert!(bench.sends.is_empty(), "it is on its way");
+    bench.ack(Lane::Vitals, 9);
+    assert_eq!(bench.planner.settled(EPOCH, Lane::Vitals), Some(&Settlement::upto(9, Some(RUN))));
+}
+
+#[test]
+fn a_forged_replayed_or_absurd_request_to_send_again_changes_nothing() {
+    let mut bench = Bench::connected([1, 10, 1, 1]);
+    bench.answer(resend(Lane::Vitals, 3, 4));
+    assert_eq!(bench.planner.overview().answers_dropped, 1, "before Settled");
+    bench.settled([0, 9, 0, 0]);
+    let settled = bench.planner.settled(EPOCH, Lane::Vitals).cloned();
+    bench.tell(Event::Answer(&wire::Answer { nonce: vec![8; 8], ..resend(Lane::Vitals, 3, 4) }));
+    for (first, last) in [(0, 4), (4, 3), (3, 10), (3, u64::MAX)] {
+        bench.answer(resend(Lane::Vitals, first, last));
+    }
+    let elsewhere = wire::Resend { epoch: OLDER.0.to_vec(), lane: 2, first: 1, last: 2 };
+    bench.answer(wire::Answer { resend: vec![elsewhere], ..Default::default() });
+    assert_eq!(bench.planner.settled(EPOCH, Lane::Vitals).cloned(), settled);
+    assert_eq!(bench.planner.overview().entries_ignored, 5);
+    assert!(bench.sent_spans(Lane::Vitals).iter().all(|(first, _)| *first == 1), "{:?}", bench.sends);
+}
+
+fn pause() -> wire::Answer {
+    let pause = Some(wire::Pause { reason: wire::PauseReason::BadSignature.into() });
+    wire::Answer { pause, ..Default::default() }
+}
+
+#[test]
+fn i9_a_batch_that_is_not_believed_stops_all_for_a_bounded_while_and_is_tried_again_for_ever() {
+    let mut bench = Bench::connected([1, 200, 1, 1]);
+    bench.take_states();
+    bench.settled([0; 4]);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        bench.puback_all();
+        bench.answer(pause());
+        assert_eq!(bench.planner.overview().paused, Some("bad-signature"));
+        assert_eq!(bench.planner.overview().ack_batches, 0, "what it had goes again");
+        bench.answer(pause());
+        bench.sends.clear();
+        let began = bench.now;
+        while bench.sends.is_empty() {
+            let due = bench.planner.poll_timeout().unwrap();
+            bench.pass(due.since(bench.now));
+        }
+        waits.push(bench.now.since(began).as_secs());
+        assert_eq!((bench.sends.len(), bench.sends[0].from), (1, 1), "one at a time");
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 300, 300]);
+    bench.puback_all();
+    bench.ack(Lane::Vitals, 3);
+    assert_eq!(bench.planner.overview().paused, None);
+    assert!(bench.sends.len() > 1);
+}
+
+#[test]
+fn a_forged_or_replayed_pause_has_no_effect() {
+    let mut bench = Bench::connected([1, 1, 1, 1]);
+    bench.settled([0; 4]);
+    bench.answer(pause());
+    assert_eq!(bench.planner.overview().paused, None, "nothing was sent that it could mean");
+    bench.epochs[0].lanes[1].next = 50;
+    bench.shelf();
+    bench.tell(Event::Answer(&wire::Answer { nonce: vec![8; 8], ..pause() }));
+    assert_eq!((bench.planner.overview().paused, bench.planner.overview().answers_dropped), (None, 1));
+}
+
+#[test]
+fn a_pause_before_settled_counts_and_settled_or_a_new_connection_ends_it() {
+    let mut bench = Bench::connected([1, 50, 1, 1]);
+    bench.take_states();
+    bench.puback_all();
+    bench.answer(pause());
+    assert_eq!(bench.planner.overview().paused, Some("bad-signature"));
+    bench.sends.clear();
+    bench.settled([0; 4]);
+    assert_eq!(bench.planner.overview().paused, None, "the centre knows the key now");
+    assert!(!bench.sends.is_empty());
+    bench.puback_all();
+    bench.answer(pause());
+    bench.tell(Event::Down(Ended::Lost("cut".to_owned())));
+    bench.pass(seconds(2));
+    bench.sends.clear();
+    bench.up();
+    assert_eq!(bench.sends.len(), 1, "one is tried at once");
+}
+
+/// Octets of the backlog that went, of vitals: the lane has no live records.
+fn backlog_octets(bench: &Bench) -> u64 {
+    bench.sent_spans(Lane::Vitals).iter().map(|(first, last)| (last - first + 1) * 1_000).sum()
+}
+
+#[test]
+fn i5_the_backlog_keeps_to_the_centres_rate_and_nothing_else_waits_for_it() {
+    let mut bench = Bench::connected([1, 2_000, 1, 1]);
+    bench.take_states();
+    bench.settled([0; 4]);
+    bench.tell(Event::CentreState { online: true, counter: 7, drain_octets_per_s: 2_000 });
+    let began = bench.now;
+    let before = backlog_octets(&bench);
+    for second in 0..120 {
+        bench.pass(seconds(1));
+        bench.puback_all();
+        if second % 10 == 0 {
+            for lane in [0, 1, 3] {
+                bench.epochs[0].lanes[lane].next += 1;
+            }
+            let live = bench.sends.len();
+            bench.shelf();
+            assert_eq!(bench.sends.len(), live + 3, "urgent, live vitals and journal go at once");
+            bench.puback_all();
+        }
+        let last =
+            bench.sends.iter().filter(|send| send.lane == Lane::Vitals && send.before <= 2_000).map(|send| send.from).max();
+        bench.ack(Lane::Vitals, last.unwrap_or(1) - 1);
+        let sent: u64 = backlog_octets(&bench) - before;
+        // And the live ones, some of them twice.
+        let most = BURST_OCTETS + bench.now.since(began).as_secs() * 2_000 + 40_000;
+        assert!(sent <= most, "{sent} > {most} after {second} s");
+    }
+    let sent = backlog_octets(&bench) - before;
+    assert!(sent > 120 * 2_000, "and it uses it: {sent}");
+    bench.tell(Event::CentreState { online: true, counter: 6, drain_octets_per_s: 1 });
+    bench.tell(Event::CentreState { online: true, counter: 8, drain_octets_per_s: 0 });
+    bench.puback_all();
+    assert!(backlog_octets(&bench) - before > sent + 200_000, "no rate: as fast as it goes");
+}
+
+#[test]
+fn i5_a_backlog_of_urgent_records_waits_for_no_rate() {
+    let mut bench = Bench::new([500, 1, 1, 1]);
+    bench.tell(Event::CentreState { online: true, counter: 7, drain_octets_per_s: 1 });
+    bench.up();
+    bench.settled([0; 4]);
+    bench.puback_all();
+    assert_eq!(bench.sent_spans(Lane::Urgent).last().map(|(_, last)| *last), Some(499));
+}
+
 #[test]
 fn i2_a_centre_that_knows_numbers_to_come_settles_nothing_and_a_person_is_told() {
     let mut bench = Bench::connected([1, 6, 1, 1]);
@@ -605,7 +764,7 @@ fn nobody_subscribed_counts_as_the_centre_offline_until_it_says_online() {
     }
     bench.pass(seconds(30));
     assert_eq!(bench.sends.len(), before, "nothing is sent to nobody");
-    bench.tell(Event::CentreState { online: true, counter: 5 });
+    bench.tell(Event::CentreState { online: true, counter: 5, drain_octets_per_s: 0 });
     assert!(bench.sends.len() > before);
     assert_eq!(bench.sends[before].from, 1, "what nobody took goes first");
 }
@@ -613,7 +772,7 @@ fn nobody_subscribed_counts_as_the_centre_offline_until_it_says_online() {
 #[test]
 fn a_centre_offline_for_ten_minutes_without_a_word_is_tried_one_batch_at_a_time() {
     let mut bench = Bench::new([1, 200, 1, 1]);
-    bench.tell(Event::CentreState { online: false, counter: 5 });
+    bench.tell(Event::CentreState { online: false, counter: 5, drain_octets_per_s: 0 });
     bench.up();
     bench.take_states();
     bench.pass(seconds(29));

@@ -22,7 +22,7 @@ pub(super) enum Publish {
 pub(super) enum Down {
     Puback { ticket: Ticket, nobody: bool },
     Answer { id: u64, answer: wire::Answer },
-    CentreState { online: bool, counter: u64 },
+    CentreState { online: bool, counter: u64, drain_octets_per_s: u32 },
 }
 
 /// The broker.
@@ -40,7 +40,7 @@ pub(super) struct Broker {
     /// What the centre has not acknowledged yet.
     pub(super) for_centre: VecDeque<Publish>,
     retained_kit: Option<Publish>,
-    retained_centre: Option<(bool, u64)>,
+    retained_centre: Option<(bool, u64, u32)>,
 }
 
 impl Broker {
@@ -58,7 +58,11 @@ impl Broker {
     pub(super) fn accept(&mut self, connection: ConnectionId) -> Vec<Down> {
         self.kit = Some(connection);
         self.session_present = true;
-        let retained = self.retained_centre.map(|(online, counter)| Down::CentreState { online, counter });
+        let retained = self.retained_centre.map(|(online, counter, drain_octets_per_s)| Down::CentreState {
+            online,
+            counter,
+            drain_octets_per_s,
+        });
         let kept = self.session.iter().map(|(id, answer)| Down::Answer { id: *id, answer: answer.clone() });
         kept.chain(retained).collect()
     }
@@ -96,8 +100,8 @@ impl Broker {
     }
 
     /// The centre renews its state; what goes to the kit now.
-    pub(super) fn retain(&mut self, online: bool, counter: u64) -> Option<Down> {
-        self.retained_centre = Some((online, counter));
-        self.kit.map(|_| Down::CentreState { online, counter })
+    pub(super) fn retain(&mut self, online: bool, counter: u64, drain_octets_per_s: u32) -> Option<Down> {
+        self.retained_centre = Some((online, counter, drain_octets_per_s));
+        self.kit.map(|_| Down::CentreState { online, counter, drain_octets_per_s })
     }
 }

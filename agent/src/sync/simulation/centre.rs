@@ -1,11 +1,13 @@
 //! A centre in its plainest form: a table by key, what it has said it settled, and what never may be.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kit_protocol::uplink::id::{EpochId, Lane, Origin, RunId};
 use kit_protocol::uplink::settlement::{Range, Settlement};
 use kit_protocol::uplink::wire::{self, RejectReason, definition::What, record::Content};
 use prost::Message as _;
+
+use crate::sync::planner::ANSWER_RESENDS_MAX;
 
 /// How long a kit is asked to wait for the database.
 const LATER_MS: u32 = 5_000;
@@ -21,12 +23,13 @@ pub(super) fn is_poison(id: Id) -> bool {
 }
 
 /// One lane of one epoch.
-type LaneOf = (EpochId, Lane);
+pub(super) type LaneOf = (EpochId, Lane);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stored {
     run: RunId,
     octets: Vec<u8>,
+    origin: Option<Origin>,
     pub(super) id: Id,
     pub(super) assignment: Option<String>,
     pub(super) fate: Fate,
@@ -55,6 +58,12 @@ pub(super) struct Centre {
     pub(super) counter: u64,
     /// Refuses everything for now.
     pub(super) trouble: bool,
+    /// What is gone from the database: it is still said to be settled, until that is noticed.
+    pub(super) lost: BTreeMap<LaneOf, BTreeMap<u64, RunId>>,
+    /// What was noticed, to be asked for until it is there.
+    pub(super) asked: BTreeSet<(LaneOf, u64)>,
+    /// Of the kit's connection.
+    pub(super) nonce: Vec<u8>,
 }
 
 impl Centre {
@@ -85,14 +94,63 @@ impl Centre {
                 answer.reject.push(reject(RejectReason::Unreadable, 0));
             }
         }
-        answer.ack.push(self.database.settled((epoch, lane)).to_wire(epoch, lane));
+        answer.ack.push(self.settled_of((epoch, lane)).to_wire(epoch, lane));
         Ok(answer)
     }
 
+    /// Every `every`th record vanishes from the disk.
+    pub(super) fn lose(&mut self, every: usize) {
+        for (of, records) in &mut self.database.lanes {
+            let gone: Vec<u64> = records.keys().copied().step_by(every).collect();
+            for seq in gone {
+                let Some(record) = records.remove(&seq) else { continue };
+                self.lost.entry(*of).or_default().insert(seq, record.run);
+                self.database.origins.retain(|origin| record.origin != Some(*origin));
+            }
+        }
+    }
+
+    /// It notices what it lost.
+    pub(super) fn notice_loss(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        self.asked.extend(lost.into_iter().flat_map(|(of, numbers)| numbers.into_keys().map(move |seq| (of, seq))));
+    }
+
+    /// What it asks for again.
+    pub(super) fn resend(&mut self) -> Vec<wire::Answer> {
+        let Self { asked, database, .. } = self;
+        asked.retain(|(of, seq)| database.lanes.get(of).is_none_or(|records| !records.contains_key(seq)));
+        let resend: Vec<_> = asked
+            .iter()
+            .map(|((epoch, lane), seq)| wire::Resend {
+                epoch: epoch.0.to_vec(),
+                lane: lane.to_wire().into(),
+                first: *seq,
+                last: *seq,
+            })
+            .collect();
+        let answer = |resend: &[wire::Resend]| wire::Answer {
+            nonce: self.nonce.clone(),
+            resend: resend.to_vec(),
+            ..wire::Answer::default()
+        };
+        resend.chunks(ANSWER_RESENDS_MAX).map(answer).collect()
+    }
+
+    /// What it says is settled of a lane.
+    fn settled_of(&self, of: LaneOf) -> Settlement {
+        let mut settled = self.database.settled(of);
+        for (seq, run) in self.lost.get(&of).into_iter().flatten() {
+            settled.add(Range { first: *seq, last: *seq, run: Some(*run) });
+        }
+        settled
+    }
+
     /// The answer to a kit's `state`: all that is known of the epochs it names.
-    pub(super) fn settled(&self, nonce: &[u8], epochs: &[EpochId]) -> wire::Answer {
+    pub(super) fn settled(&mut self, nonce: &[u8], epochs: &[EpochId]) -> wire::Answer {
+        self.nonce = nonce.to_vec();
         let lanes = epochs.iter().flat_map(|epoch| Lane::ALL.map(|lane| (*epoch, lane)));
-        let lanes = lanes.map(|of| self.database.settled(of).to_wire(of.0, of.1)).collect();
+        let lanes = lanes.map(|of| self.settled_of(of).to_wire(of.0, of.1)).collect();
         wire::Answer { nonce: nonce.to_vec(), settled: Some(wire::Settled { lanes }), ..wire::Answer::default() }
     }
 }
@@ -129,7 +187,7 @@ impl Database {
             Fate::Stored
         };
         let id = if of_ledger { record.boottime_ns } else { 0 };
-        lane.insert(seq, Stored { run, octets: octets.to_vec(), id, assignment, fate });
+        lane.insert(seq, Stored { run, octets: octets.to_vec(), origin, id, assignment, fate });
         Ok(fate)
     }
 

@@ -48,6 +48,10 @@ pub(super) enum What {
     CentreDiesAfterCommit,
     /// The centre comes back with yesterday's database: that of the fault's beginning.
     CentreRestored,
+    /// Records are gone from the centre's database, and at the fault's end it notices, and asks for them.
+    CentreLosesRecords,
+    /// The centre cannot believe the kit's batches.
+    CentreDisbelieves,
     /// The centre's database takes nothing: later.
     DatabaseTrouble,
     /// SIGKILL, and a start at the end of it.
@@ -61,7 +65,7 @@ pub(super) enum What {
 }
 
 impl What {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Cut,
         Self::Stall,
         Self::Refuse,
@@ -77,6 +81,8 @@ impl What {
         Self::CentreDiesBeforeCommit,
         Self::CentreDiesAfterCommit,
         Self::CentreRestored,
+        Self::CentreLosesRecords,
+        Self::CentreDisbelieves,
         Self::DatabaseTrouble,
         Self::KitKilled,
         Self::CommitFailsBefore,

@@ -104,6 +104,8 @@ pub(super) struct World {
     limits: (u16, Option<usize>),
     octets_per_second: u64,
     delay: Duration,
+    /// What the centre wants of the backlog; 0: as fast as it goes.
+    drain_octets_per_s: u32,
     link_free: Moment,
     assignments: u32,
     quiet_from: Moment,
@@ -123,6 +125,7 @@ pub(super) fn run(seed: u64, faults: &[Fault]) -> Result<Figures, String> {
 pub(super) fn run_full(seed: u64) -> Result<Figures, String> {
     let mut world = World::new(seed, &[], None);
     (world.octets_per_second, world.delay, world.limits) = (2_500, Duration::from_millis(300), (65_535, None));
+    world.drain_octets_per_s = 0;
     world.queue.retain(|_, happening| matches!(happening, Happening::CentreReturns));
     world.put(Duration::from_secs(60), Happening::Stop);
     for second in (1..60).step_by(3) {
@@ -147,6 +150,11 @@ impl World {
             now: start,
             octets_per_second: rng.choice([2_500, 20_000, 1_000_000]).unwrap(),
             delay: Duration::from_millis(rng.choice([5, 40, 600]).unwrap()),
+            drain_octets_per_s: match seed % 4 {
+                2 => 4_000,
+                3 => 40_000,
+                _ => 0,
+            },
             limits,
             queue: BTreeMap::new(),
             serial: 0,
@@ -254,6 +262,9 @@ impl World {
             Happening::CentreReturns => self.centre_returns(),
             Happening::CentreRenews => {
                 self.announce(true);
+                if self.centre.up && self.broker.up {
+                    self.centre.resend().into_iter().for_each(|answer| self.answer(answer));
+                }
                 self.put(RENEWAL, Happening::CentreRenews);
             }
             Happening::KitNotices(connection) => self.kit_lost(connection, "connection reset"),
@@ -278,7 +289,11 @@ impl World {
         }
         let waits: u64 =
             self.kit.iter().flat_map(|kit| kit.outbox.epochs()).flat_map(|view| view.lanes).map(|lane| lane.octets).sum();
-        let link = Duration::from_secs(2 * waits / self.octets_per_second);
+        let rate = match self.drain_octets_per_s {
+            0 => self.octets_per_second,
+            drain => self.octets_per_second.min(drain.into()),
+        };
+        let link = Duration::from_secs(2 * waits / rate);
         if since > RECOVERY_MAX + link {
             let overview = self.kit.as_ref().map(|kit| kit.planner.overview());
             let (few, all) = (&missing[..missing.len().min(5)], self.ledger.len());

@@ -30,6 +30,10 @@ impl World {
                 }
             }
             What::CentreRestored => self.backup = Some(self.centre.database.clone()),
+            What::CentreLosesRecords => {
+                let every = self.rng.usize(1..9);
+                self.centre.lose(every);
+            }
             What::DatabaseTrouble => self.centre.trouble = true,
             What::KitKilled => {
                 self.kit_hangs_up();
@@ -68,6 +72,7 @@ impl World {
                     self.put(Duration::from_secs(2), Happening::CentreReturns);
                 }
             }
+            What::CentreLosesRecords => self.centre.notice_loss(),
             What::DatabaseTrouble => self.centre.trouble = false,
             What::KitKilled => self.kit = Some(Kit::start(&self.disk, self.rng.u64(..), self.now)),
             What::DiskFull => self.disk.lock().unwrap().full = false,

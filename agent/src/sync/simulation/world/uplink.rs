@@ -114,7 +114,9 @@ impl World {
                 self.broker.taken(id);
                 self.tell(Event::Answer(&answer));
             }
-            Down::CentreState { online, counter } => self.tell(Event::CentreState { online, counter }),
+            Down::CentreState { online, counter, drain_octets_per_s } => {
+                self.tell(Event::CentreState { online, counter, drain_octets_per_s });
+            }
         }
     }
 
@@ -187,6 +189,10 @@ impl World {
     pub(super) fn commit(&mut self, publish: &Publish) -> Result<wire::Answer, String> {
         match publish {
             Publish::State { nonce, epochs } => Ok(self.centre.settled(nonce, epochs)),
+            Publish::Batch(batch) if self.during(What::CentreDisbelieves) => {
+                let pause = Some(wire::Pause { reason: wire::PauseReason::UnknownKey.into() });
+                Ok(wire::Answer { nonce: batch.nonce.clone(), pause, ..wire::Answer::default() })
+            }
             Publish::Batch(batch) => {
                 let answer = self.centre.take(batch)?;
                 if self.planted == Some(Planted::CentreForgets) {
@@ -231,7 +237,9 @@ impl World {
             return;
         }
         self.centre.counter += 1;
-        if let (Some(connection), Some(down)) = (self.broker.kit, self.broker.retain(online, self.centre.counter)) {
+        if let (Some(connection), Some(down)) =
+            (self.broker.kit, self.broker.retain(online, self.centre.counter, self.drain_octets_per_s))
+        {
             self.send_down(connection, down);
         }
     }
