@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kit_agent::store::outbox::{Appended, Class};
 use kit_agent::store::thread::{Draft, StoreHandle};
-use kit_agent::store::{Kek, Options, Stamp};
+use kit_agent::store::{Kek, Options, Retention, Stamp};
 use kit_protocol::uplink::id::{BootId, Lane, Origin};
 use kit_protocol::uplink::wire::{self, record::Content};
 
@@ -104,6 +104,7 @@ async fn store(dir: &Path, round: usize, callers: u64, records: u64) -> Duration
         boot: BootId([7; 16]),
         stamp: Arc::new(move || Stamp { boottime_ns: 1, clock: clock.clone() }),
         free_floor: 0,
+        retention: Retention::default(),
     };
     let store = StoreHandle::start(options).unwrap();
     store.view().wait_for(|view| view.trouble.is_none()).await.unwrap();

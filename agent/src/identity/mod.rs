@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::store::thread::StoreHandle;
-use crate::store::{FREE_FLOOR_OCTETS, Kek, Options, Stamp};
+use crate::store::{FREE_FLOOR_OCTETS, Kek, Options, Retention, Stamp};
 use keys::{CentreKeys, KitKey};
 use origin::OriginKey;
 use secret::{SECRET_OCTETS, SecretError};
@@ -97,6 +97,7 @@ impl Identity {
             boot: clock.boot_id(),
             stamp: Arc::new(move || Stamp { boottime_ns: stated.now().as_nanos(), clock: stated.stated() }),
             free_floor: FREE_FLOOR_OCTETS,
+            retention: Retention::default(),
         };
         StoreHandle::start(options).map_err(|error| format!("the store's thread: {error}"))
     }

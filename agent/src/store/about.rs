@@ -51,6 +51,15 @@ pub(crate) struct Summary {
     lanes: Vec<LaneSummary>,
     #[prost(message, repeated, tag = "2")]
     quarantined: Vec<QuarantineSummary>,
+    /// How long the kit had run when all of it was settled, nanoseconds.
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) settled_at: Option<u64>,
+    /// And when the last record of its oldest file of plan recordings came.
+    #[prost(uint64, optional, tag = "4")]
+    pub(crate) oldest_plan: Option<u64>,
+    /// The same of continuous waveforms.
+    #[prost(uint64, optional, tag = "5")]
+    pub(crate) oldest_continuous: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -106,6 +115,7 @@ impl Summary {
                 .iter()
                 .map(|(lane, seq, reason)| QuarantineSummary { lane: lane.to_wire().into(), seq: *seq, reason: reason.clone() })
                 .collect(),
+            ..Self::default()
         }
     }
 

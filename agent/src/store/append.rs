@@ -11,9 +11,10 @@ use kit_protocol::uplink::wire::{self, record::Content};
 
 use super::about;
 use super::block::{Entry, Packer, Pointer};
+use super::deletion::{FILE_CLASSES, file_key};
 use super::epoch::{Epoch, encode_extent, extent_key, lane_index, lane_key, lane_tree};
 use super::files;
-use super::filing::{file, journal_draft};
+use super::filing::{file, gap, journal_draft};
 use super::outbox::{Appended, Class, NewRecord, StoreError};
 use super::seal::Place;
 use super::sled::{Commit, Tree};
@@ -176,7 +177,8 @@ impl Epoch {
                 Class::Value => Kept::Inline(octets),
                 Class::PlanWaveform | Class::ContinuousWaveform => {
                     let place = Place { lane, seq, schema: SCHEMA };
-                    Kept::InFile(self.segment_files(class).push(run, place, &octets).map_err(full)?)
+                    let ran = self.ran;
+                    Kept::InFile(self.segment_files(class).push(run, place, &octets, ran).map_err(full)?)
                 }
             };
             kept.push((lane, seq, where_));
@@ -235,10 +237,18 @@ impl Epoch {
         if self.unsaved_cursors {
             self.put_cursors(commit);
         }
-        for class in [Class::PlanWaveform, Class::ContinuousWaveform] {
+        self.put_files(commit)
+    }
+
+    /// Syncs the segment files, and adds how far they go and what is in them.
+    pub(super) fn put_files(&mut self, commit: &mut Commit) -> Result<(), StoreError> {
+        for class in FILE_CLASSES {
             let extent = self.segment_files(class).sync().map_err(|error| files::disk_error("segment file", &error))?;
             if let Some(extent) = extent {
                 commit.put(Tree::About, extent_key(class), &encode_extent(extent));
+            }
+            for (file, contents) in self.segment_files(class).fresh() {
+                commit.put(Tree::Files, &file_key(class, file), &contents.encode());
             }
         }
         Ok(())
@@ -290,15 +300,6 @@ impl Epoch {
     }
 
     fn never_written(&self, lane: Lane, first: u64, last: u64) -> Content {
-        Content::Gap(wire::Gap {
-            epoch: self.id.0.to_vec(),
-            lane: lane.to_wire().into(),
-            first,
-            last,
-            count: last - first + 1,
-            reason: wire::GapReason::NeverWritten.into(),
-            oldest_boottime_ns: 0,
-            newest_boottime_ns: 0,
-        })
+        gap(self.id, lane, (first, last), wire::GapReason::NeverWritten, (0, 0))
     }
 }

@@ -167,7 +167,7 @@ fn parse_pointer(octets: &[u8], length: u16) -> Option<Pointer> {
     })
 }
 
-fn class_octet(class: Class) -> u8 {
+pub(crate) fn class_octet(class: Class) -> u8 {
     match class {
         Class::Value => 0,
         Class::PlanWaveform => 1,

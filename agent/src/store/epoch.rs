@@ -12,8 +12,10 @@ use prost::Message;
 
 use super::about::{self, About, Run, Summary};
 use super::block::Block;
+use super::deletion::{self, FILE_CLASSES};
 use super::epochs::Options;
 use super::filing::Definitions;
+use super::gone::Gone;
 use super::outbox::{Class, EpochView, LaneView, Mark, StoreError, stays_here};
 use super::seal::{EpochSeal, RunSeal, SealError};
 use super::segments::{Extent, SegmentFiles};
@@ -51,8 +53,18 @@ pub(crate) struct LaneState {
     pub(crate) settled: Settlement,
     /// Spans that were never written and are declared so; ascending.
     pub(crate) never_written: Vec<(u64, u64)>,
+    /// Numbers whose records were deleted.
+    pub(crate) gone: Gone,
     /// Numbers that were sealed in this run but not committed: they are declared with the next append.
     pub(crate) burnt: Option<(u64, u64)>,
+}
+
+impl LaneState {
+    /// The last number of the span without records, never written or deleted, that holds `seq`.
+    pub(crate) fn without_record_until(&self, seq: u64) -> Option<u64> {
+        let never_written = self.never_written.iter().find(|(first, last)| (*first..=*last).contains(&seq));
+        never_written.map(|(_, last)| *last).or_else(|| self.gone.until(seq))
+    }
 }
 
 /// One epoch, open.
@@ -73,6 +85,8 @@ pub(crate) struct Epoch {
     pub(crate) quarantine: BTreeMap<(Lane, u64), String>,
     pub(crate) plan: SegmentFiles,
     pub(crate) continuous: SegmentFiles,
+    /// How long the kit has run, nanoseconds: the time that age is counted in. Told by the store.
+    pub(crate) ran: u64,
     /// Takes no appends any more.
     pub(crate) closed: bool,
     /// Cursors that are not in the database yet.
@@ -91,12 +105,19 @@ pub(crate) fn database_path(dir: &Path) -> PathBuf {
 }
 
 impl Epoch {
-    /// Opens the epoch in `dir`; nothing is appended and no run drawn.
-    pub(crate) fn open(options: &Options, id: EpochId, dir: &Path, seal: EpochSeal, about: About) -> Result<Self, OpenError> {
+    /// Opens the epoch in `dir`, after the kit has run for `ran`; nothing is appended and no run drawn.
+    pub(crate) fn open(
+        options: &Options,
+        ran: u64,
+        id: EpochId,
+        dir: &Path,
+        seal: EpochSeal,
+        about: About,
+    ) -> Result<Self, OpenError> {
         let db = Database::open(&database_path(dir))?;
         let files = |class, key| -> Result<SegmentFiles, StoreError> {
             let extent = db.get(Tree::About, key)?.and_then(|value| decode_extent(&value));
-            SegmentFiles::open(dir, class, extent).map_err(|error| super::files::disk_error("segment files", &error))
+            open_files(&db, dir, class, extent)
         };
         let unavailable = OpenError::Unavailable;
         let mut epoch = Self {
@@ -115,6 +136,7 @@ impl Epoch {
             continuous: files(Class::ContinuousWaveform, extent_key(Class::ContinuousWaveform)).map_err(unavailable)?,
             closed: db.get(Tree::About, KEY_CLOSED).map_err(unavailable)?.is_some(),
             unsaved_cursors: false,
+            ran,
             db,
         };
         epoch.load().map_err(|error| OpenError::Damaged(error.to_string()))?;
@@ -150,10 +172,13 @@ impl Epoch {
         Ok(())
     }
 
-    /// Leaves what listings need beside the database, so that it need not be opened for them.
-    pub(crate) fn summarise(&mut self) -> Result<Summary, StoreError> {
+    /// Leaves what listings need beside the database, so that it need not be opened for them. `settled_at` is when all of it
+    /// was seen to be settled, if it was before.
+    pub(crate) fn summarise(&mut self, settled_at: Option<u64>) -> Result<Summary, StoreError> {
         self.flush()?;
-        let summary = Summary::new(self.id, &Lane::ALL.map(|lane| self.lane_view(lane)), &self.quarantined());
+        let mut summary = Summary::new(self.id, &Lane::ALL.map(|lane| self.lane_view(lane)), &self.quarantined());
+        summary.settled_at = self.is_settled().then(|| settled_at.unwrap_or(self.ran));
+        [summary.oldest_plan, summary.oldest_continuous] = FILE_CLASSES.map(|class| self.oldest_written(class));
         about::write_summary(&self.dir, &self.seal, &summary)?;
         Ok(summary)
     }
@@ -275,7 +300,12 @@ impl Epoch {
 
     /// Whether `seq` is not to be sent though it is not settled.
     pub(crate) fn is_withheld(&self, lane: Lane, seq: u64) -> bool {
-        self.quarantine.contains_key(&(lane, seq)) || never_written_until(self.lane(lane), seq).is_some()
+        self.quarantine.contains_key(&(lane, seq)) || self.lane(lane).without_record_until(seq).is_some()
+    }
+
+    /// Whether the centre has settled every number.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.settled.settled_upto() + 1 >= lane.next)
     }
 
     /// Adds every lane's cursor.
@@ -317,6 +347,7 @@ impl Epoch {
             let from = checked[lane.index()];
             let mut present = self.spans(lane, from)?;
             present.extend(&state.never_written);
+            present.extend(state.gone.spans().map(|(first, last, _)| (first, last)));
             present.sort_unstable();
             holes.extend(holes_between(from, state.next, &present).into_iter().map(|(first, last)| (lane, first, last)));
         }
@@ -329,11 +360,20 @@ impl Epoch {
         commit.put(Tree::About, KEY_CHECKED, &octets);
     }
 
-    /// Sealed octets of the lane's records below `seq`.
-    fn octets_below(&self, lane: Lane, seq: u64) -> Result<u64, StoreError> {
-        let Some((key, value)) = self.db.at_or_below(lane_tree(lane), &seq.to_be_bytes())? else { return Ok(0) };
-        let (Some(first), Some(block)) = (decode_u64(&key), Block::parse(&value)) else { return Ok(0) };
-        Ok(block.before + block.octets_below(seq - first))
+    /// Sealed octets of every record the lane ever had below `seq`, as the value before it tells and as the one after it does:
+    /// they differ by what was deleted between them.
+    fn octets_below(&self, lane: Lane, seq: u64) -> Result<(u64, u64), StoreError> {
+        let mut before = 0;
+        if let Some((key, value)) = self.db.at_or_below(lane_tree(lane), &seq.to_be_bytes())? {
+            let (Some(first), Some(block)) = (decode_u64(&key), Block::parse(&value)) else { return Ok((0, 0)) };
+            before = block.before + block.octets_below(seq - first);
+            if seq - first < u64::try_from(block.entries.len()).unwrap_or(u64::MAX) {
+                return Ok((before, before));
+            }
+        }
+        let next = self.db.from(lane_tree(lane), &seq.to_be_bytes())?.next().transpose()?;
+        let after = next.and_then(|(_, value)| Block::parse(&value).map(|block| block.before));
+        Ok((before, after.unwrap_or(before)))
     }
 
     /// The run under which record `seq` was sealed; `None` where there is no such record.
@@ -346,7 +386,7 @@ impl Epoch {
     }
 
     /// An older image of the store would take a newer one's acknowledgements for its own.
-    fn refuse_foreign(&self, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
+    pub(crate) fn refuse_foreign(&self, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
         let named = settled.ranges().iter().map(|range| (range.last, range.run));
         for (seq, run) in std::iter::once((settled.settled_upto(), settled.settled_upto_run())).chain(named) {
             let foreign = StoreError::Foreign { epoch: self.id, lane, seq };
@@ -389,7 +429,7 @@ impl Epoch {
         let state = self.lane(lane);
         let mut seq = state.settled.next_unsettled(0);
         while seq < state.next {
-            let withheld_until = match never_written_until(state, seq) {
+            let withheld_until = match state.without_record_until(seq) {
                 Some(last) => last,
                 None if self.quarantine.contains_key(&(lane, seq)) => seq,
                 None => break,
@@ -399,14 +439,18 @@ impl Epoch {
         seq.min(state.next)
     }
 
-    fn count_waiting(&mut self, lane: Lane) -> Result<(), StoreError> {
+    pub(crate) fn count_waiting(&mut self, lane: Lane) -> Result<(), StoreError> {
         let state = self.lane(lane);
-        let mut settled_octets = self.octets_below(lane, state.settled.settled_upto() + 1)?;
-        for range in state.settled.ranges() {
-            let upto = self.octets_below(lane, range.last.saturating_add(1))?;
-            settled_octets += upto.saturating_sub(self.octets_below(lane, range.first)?);
+        let mut done = vec![(1, state.settled.settled_upto())];
+        done.extend(state.settled.ranges().iter().map(|range| (range.first, range.last)));
+        done.extend(state.gone.spans().map(|(first, last, _)| (first, last)));
+        done.extend(&state.never_written);
+        let mut octets = 0;
+        for (first, last) in joined(done) {
+            let upto = self.octets_below(lane, last.saturating_add(1))?.1;
+            octets += upto.saturating_sub(self.octets_below(lane, first)?.0);
         }
-        let waiting = state.octets.saturating_sub(settled_octets);
+        let waiting = state.octets.saturating_sub(octets);
         self.lane_mut(lane).waiting = waiting;
         Ok(())
     }
@@ -419,6 +463,12 @@ impl Epoch {
             let (key, last) = pair?;
             if let (Some((lane, first)), Some(last)) = (decode_lane_key(&key), decode_u64(&last)) {
                 self.lane_mut(lane).never_written.push((first, last));
+            }
+        }
+        for pair in self.db.from(Tree::Gone, &[])? {
+            let (key, value) = pair?;
+            if let Some((lane, first)) = decode_lane_key(&key) {
+                self.lane_mut(lane).gone.restore(first, &value);
             }
         }
         for pair in self.db.from(Tree::Definitions, &[])? {
@@ -540,9 +590,37 @@ fn decode_lane_key(key: &[u8]) -> Option<(Lane, u64)> {
     Some((*Lane::ALL.get(usize::from(*index))?, decode_u64(seq)?))
 }
 
-/// The last number of the never-written span that holds `seq`.
-fn never_written_until(state: &LaneState, seq: u64) -> Option<u64> {
-    state.never_written.iter().find(|(first, last)| (*first..=*last).contains(&seq)).map(|(_, last)| *last)
+/// The segment files of a class, without those that are deleted: what a cut left of these is removed here.
+fn open_files(db: &Database, dir: &Path, class: Class, extent: Option<Extent>) -> Result<SegmentFiles, StoreError> {
+    let (contents, deleted) = deletion::load_files(db, class)?;
+    let open = || {
+        let mut files = SegmentFiles::open(dir, class, extent, contents)?;
+        if !deleted.is_empty() {
+            files.delete(&deleted)?;
+        }
+        Ok(files)
+    };
+    let files = open().map_err(|error: std::io::Error| super::files::disk_error("segment files", &error))?;
+    let mut commit = Commit::default();
+    deleted.iter().for_each(|file| commit.remove(Tree::Files, &deletion::file_key(class, *file)));
+    if !commit.is_empty() {
+        db.write(commit)?;
+    }
+    Ok(files)
+}
+
+/// Spans in order, those that touch or overlap as one.
+fn joined(mut spans: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    spans.retain(|(first, last)| first <= last);
+    spans.sort_unstable();
+    spans.dedup_by(|(first, last), before| {
+        let touches = *first <= before.1.saturating_add(1);
+        if touches {
+            before.1 = before.1.max(*last);
+        }
+        touches
+    });
+    spans
 }
 
 /// What `present` (ascending by first number) leaves out between `from` and `next`.
@@ -588,6 +666,11 @@ mod tests {
         assert_eq!(holes_between(5, 10, &[(1, 6), (7, 9)]), []);
         assert_eq!(holes_between(1, 5, &[(3, 9)]), [(1, 2)]);
         assert_eq!(holes_between(1, 9, &[(2, 7), (3, 4)]), [(1, 1), (8, 8)]);
+    }
+
+    #[test]
+    fn spans_that_touch_are_one() {
+        assert_eq!(joined(vec![(1, 0), (7, 9), (1, 4), (5, 5), (8, 20), (22, 22)]), [(1, 5), (7, 20), (22, 22)]);
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! epochs/open           which epoch takes appends; replacing it is the moment of a switch
 //! epochs/<id>/          see `about.rs` (small files), `sled.rs` (q-000001), `segments.rs` (wp-, wc-)
 //! epochs/new-<id>/      an epoch in the making; removed at the next opening
+//! epochs/gone-<id>/     an epoch that is being deleted; removed at the next opening
+//! bygone                see `bygone.rs`: epochs that are deleted
+//! ran                   see `retention.rs`: how long the kit has run
 //! epochs/damaged-<id>/  an epoch that would not open, kept for salvage; `declared` in it once the journal told of it
 //! ```
 //!
@@ -16,7 +19,10 @@
 //! **A switch** makes the successor whole first, then closes the open epoch, then replaces `epochs/open`. Cut before the
 //! closing, the successor was never used and is removed; cut after it, the next opening goes on to the successor.
 //!
-//! Absent: quota and drop order, retention, generations past the first, `identity/origins`, rollback of the store, salvage.
+//! **Retention**, a step at a time ([`Outbox::tidy`]): segment files that are settled and past their time, then whole epochs.
+//! Their numbers stay settled; a centre that was restored to an earlier state and asks for them is told by a gap.
+//!
+//! Absent: quota and drop order, generations past the first, `identity/origins`, rollback of the store, salvage.
 //! Their seams: `Options::refuse_without_room` (room before a commit), `GENERATION` and `Carried` in `epoch.rs`,
 //! [`StoreError::Foreign`], and `damaged-<id>` with `runs` beside the database and self-describing frames in segment files.
 
@@ -27,16 +33,18 @@ use std::sync::Arc;
 
 use kit_protocol::uplink::id::{BootId, EpochId, KitId, Lane, RunId};
 use kit_protocol::uplink::settlement::Settlement;
-use kit_protocol::uplink::wire::{self, EpochReason, definition::What, record::Content};
+use kit_protocol::uplink::wire::{EpochReason, definition::What, record::Content};
 
 use super::about::{self, About, Summary};
+use super::bygone::Bygones;
 use super::epoch::{Epoch, database_path};
 use super::files::{self, Lock, disk_error};
 use super::filing::Stamp;
-use super::outbox::{Appended, Chunk, DOES_NOT_OPEN, EpochView, LaneView, NewRecord, Outbox, ReadLimit, StoreError};
+use super::outbox::{Appended, Chunk, EpochView, LaneView, NewRecord, Outbox, ReadLimit, StoreError};
 use super::reading::Which;
+use super::retention::{Ran, Retention};
 use super::seal::{EpochSeal, Kek, fill_random, open_under_kek, seal_under_kek};
-use super::sled::{Commit, Database, OpenError};
+use super::sled::{Database, OpenError};
 
 /// Free octets below which appends are refused, where the configuration says nothing else.
 pub const FREE_FLOOR_OCTETS: u64 = 200 << 20;
@@ -50,8 +58,17 @@ const OPEN_ROOM_OCTETS: u64 = 2 << 20;
 /// A commit may take so many times its records' octets of disk: records, pages rewritten with them, segments' ends.
 const ROOM_PER_OCTET: u64 = 4;
 
+mod damage;
+mod tidying;
+
+use damage::{assignment_of_damaged, lost_with_store, move_aside, undeclared_damage};
+use tidying::remove_epoch;
+
 const NEW: &str = "new-";
 const DAMAGED: &str = "damaged-";
+const GONE: &str = "gone-";
+/// Gaps that one commit declares, at most.
+const GAPS_PER_COMMIT_MAX: usize = 256;
 const KEK_TEXT: &[u8] = b"the key-encryption key of this store";
 
 /// Tells when it is, as a record carries it.
@@ -72,6 +89,8 @@ pub struct Options {
     pub stamp: StampSource,
     /// Free octets below which appends are refused: [`FREE_FLOOR_OCTETS`].
     pub free_floor: u64,
+    /// How long what is acknowledged stays here.
+    pub retention: Retention,
 }
 
 impl std::fmt::Debug for Options {
@@ -117,12 +136,21 @@ struct Resting {
     about: About,
     lanes: [LaneView; 4],
     quarantined: Vec<(Lane, u64, String)>,
+    /// How long the kit had run when all of it was settled, nanoseconds.
+    settled_at: Option<u64>,
+    /// And when the last record of its oldest file came, of plan and of continuous waveforms.
+    oldest: [Option<u64>; 2],
 }
 
 impl Resting {
     fn new(about: About, summary: &Summary) -> Self {
         let quarantined = summary.quarantined().map(|(lane, seq, reason)| (lane, seq, reason.to_owned())).collect();
-        Self { about, lanes: summary.lanes(), quarantined }
+        let (settled_at, oldest) = (summary.settled_at, [summary.oldest_plan, summary.oldest_continuous]);
+        Self { about, lanes: summary.lanes(), quarantined, settled_at, oldest }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.settled.settled_upto() + 1 >= lane.next)
     }
 }
 
@@ -138,6 +166,9 @@ pub struct Store {
     draining: Option<Epoch>,
     /// Every epoch but the open one.
     resting: BTreeMap<EpochId, Resting>,
+    /// Epochs whose records are deleted.
+    bygone: Bygones,
+    ran: Ran,
     _lock: Lock,
 }
 
@@ -149,20 +180,29 @@ impl Store {
     /// tried again.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let lock = prepare(&options)?;
+        let boottime_ns = (options.stamp)().boottime_ns;
+        let mut ran = Ran::open(&options.dir, boottime_ns)?;
+        let bygone = Bygones::open(&options)?;
+        for id in bygone.ids().filter(|id| options.epoch_dir(*id).exists()) {
+            remove_epoch(&options, id)?;
+        }
         let mut found = find(&options)?;
         let pointed = read_pointer(&options);
-        let mut open = open_pointed(&options, &mut found, pointed)?;
+        let mut open = open_pointed(&options, ran.at(boottime_ns), &mut found, pointed)?;
+        ran.is_past(open.latest_written());
+        let has_run = ran.at(boottime_ns);
+        open.ran = has_run;
         if open.closed {
-            open = go_on_to_successor(&options, &mut found, open)?;
+            open = go_on_to_successor(&options, has_run, &mut found, open)?;
         }
         write_pointer(&options, pointed, open.id)?;
         let mut resting = BTreeMap::new();
         for (id, (seal, about)) in found {
-            if let Some(one) = summarised(&options, id, seal, about)? {
+            if let Some(one) = summarised(&options, has_run, id, seal, about)? {
                 resting.insert(id, one);
             }
         }
-        let mut store = Self { options, open, draining: None, resting, _lock: lock };
+        let mut store = Self { options, open, draining: None, resting, bygone, ran, _lock: lock };
         match store.begin() {
             // What waits can be read and sent though nothing can be appended.
             Err(StoreError::Full(text)) => tracing::warn!(text, "the disk has no room; the store opens for reading"),
@@ -209,7 +249,7 @@ impl Store {
     /// Opens an epoch's database; one that is damaged is moved aside and declared.
     fn open_resting(&mut self, id: EpochId, about: About) -> Result<Epoch, StoreError> {
         let opened = match read_seal(&self.options, id)? {
-            Some(seal) => Epoch::open(&self.options, id, &self.options.epoch_dir(id), seal, about),
+            Some(seal) => Epoch::open(&self.options, self.open.ran, id, &self.options.epoch_dir(id), seal, about),
             None => Err(OpenError::Damaged("its key does not open".into())),
         };
         match opened {
@@ -233,7 +273,9 @@ impl Store {
     /// Closes the database of the draining epoch and keeps what listings need.
     fn rest(&mut self) -> Result<(), StoreError> {
         if let Some(mut epoch) = self.draining.take() {
-            let summary = epoch.summarise()?;
+            epoch.ran = self.open.ran;
+            let settled_at = self.resting.get(&epoch.id).and_then(|resting| resting.settled_at);
+            let summary = epoch.summarise(settled_at)?;
             self.resting.insert(epoch.id, Resting::new(epoch.about.clone(), &summary));
         }
         Ok(())
@@ -241,6 +283,10 @@ impl Store {
 
     /// Reads, quarantines what does not open, and declares it.
     fn read_from(&mut self, epoch: EpochId, lane: Lane, from: u64, limit: ReadLimit, which: Which) -> Result<Chunk, StoreError> {
+        if let Some(next) = self.bygone.get_mut(epoch).map(|bygone| bygone.next(lane)) {
+            let next = next.min(limit.before).max(from);
+            return Ok(Chunk { run: self.run(), records: vec![], unreadable: vec![], definitions: vec![], next });
+        }
         let chunk = self.with_database(epoch)?.read(lane, from, limit, which)?;
         if !chunk.unreadable.is_empty() {
             tracing::error!(%epoch, %lane, count = chunk.unreadable.len(), "records do not open and are declared as gaps");
@@ -253,26 +299,13 @@ impl Store {
         Ok(chunk)
     }
 
-    fn declare_unreadable(&mut self, epoch: EpochId, lane: Lane, numbers: &[u64]) -> Result<(), StoreError> {
-        self.begin_if_not_begun()?;
-        let known = self.with_database(epoch)?;
-        let fresh: Vec<u64> = numbers.iter().copied().filter(|seq| !known.is_withheld(lane, *seq)).collect();
-        let gaps: Vec<Content> = spans(&fresh).into_iter().map(|(first, last)| unreadable(epoch, lane, first, last)).collect();
-        if gaps.is_empty() {
-            return Ok(());
-        }
-        self.open.append_own(Commit::default(), gaps)?;
-        let known = self.with_database(epoch)?;
-        fresh.into_iter().try_for_each(|seq| known.quarantine(lane, seq, DOES_NOT_OPEN))
-    }
-
     /// Hands on to `next` what passes from epoch to epoch, and closes the open one, unless it is the `none` epoch that rests.
     pub(super) fn close_for(&mut self, next: &Epoch, reason: EpochReason) -> Result<Summary, StoreError> {
         next.take_carried(&self.open.carried()?)?;
         if self.open.about.assignment.is_some() || next.about.assignment.is_none() {
             self.open.close(reason)?;
         }
-        self.open.summarise()
+        self.open.summarise(None)
     }
 
     /// Removes an epoch that was made for a switch that did not happen: it must not be taken for a successor later.
@@ -317,13 +350,14 @@ impl Store {
             reason: reason.into(),
             previous: self.open.id.0.to_vec(),
         };
-        create(&self.options, about)
+        create(&self.options, self.open.ran, about)
     }
 }
 
 impl Outbox for Store {
     fn append(&mut self, group: &[NewRecord]) -> Result<Vec<Appended>, StoreError> {
         self.begin_if_not_begun()?;
+        self.tell_time();
         self.open.append(group)
     }
 
@@ -341,21 +375,33 @@ impl Outbox for Store {
             merged.merge(settled);
             merged == *known
         };
+        if let Some(bygone) = self.bygone.get_mut(epoch) {
+            return bygone.settle(lane, settled);
+        }
         if self.cursor_of_resting(epoch, lane).is_some_and(merged) {
             return Ok(());
         }
+        self.tell_time();
         self.with_database(epoch)?.settle(lane, settled)?;
         self.rest_if_drained()
     }
 
     fn reset_settled(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
+        if self.bygone.get_mut(epoch).is_some() {
+            return self.reset_bygone(epoch, lane, settled);
+        }
         if self.cursor_of_resting(epoch, lane) == Some(settled) {
             return Ok(());
         }
+        self.tell_time();
+        self.declare_asked_for(epoch, lane, settled)?;
         self.with_database(epoch)?.reset_settled(lane, settled)
     }
 
     fn quarantine(&mut self, epoch: EpochId, lane: Lane, seq: u64, reason: &str) -> Result<(), StoreError> {
+        if self.bygone.get_mut(epoch).is_some() {
+            return Ok(());
+        }
         self.with_database(epoch)?.quarantine(lane, seq, reason)
     }
 
@@ -375,11 +421,14 @@ impl Outbox for Store {
     }
 
     fn sealed_under(&mut self, epoch: EpochId, lane: Lane, seq: u64) -> Result<Option<RunId>, StoreError> {
+        if self.bygone.get_mut(epoch).is_some() {
+            return Ok(None);
+        }
         self.with_database(epoch)?.run_of(lane, seq)
     }
 
     fn epochs(&self) -> Vec<EpochView> {
-        let mut views: Vec<(u64, EpochView)> = Vec::with_capacity(self.resting.len() + 1);
+        let mut views: Vec<(u64, EpochView)> = self.bygone.views().collect();
         for (id, resting) in &self.resting {
             let live = self.draining.as_ref().filter(|epoch| epoch.id == *id).map(|epoch| epoch.view(false));
             let view = live.unwrap_or_else(|| EpochView {
@@ -427,8 +476,14 @@ impl Outbox for Store {
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
+        self.tell_time();
         self.rest()?;
+        self.ran.save((self.options.stamp)().boottime_ns, true)?;
         self.open.flush()
+    }
+
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        self.tidy_a_step()
     }
 
     fn mark(&self, key: &str) -> Option<Vec<u8>> {
@@ -452,7 +507,7 @@ fn prepare(options: &Options) -> Result<Lock, StoreError> {
     if !options.has_room(OPEN_ROOM_OCTETS) {
         return Err(StoreError::Full(format!("fewer than {OPEN_ROOM_OCTETS} octets are free")));
     }
-    for name in epoch_names(options)?.iter().filter(|name| name.starts_with(NEW)) {
+    for name in epoch_names(options)?.iter().filter(|name| name.starts_with(NEW) || name.starts_with(GONE)) {
         fs::remove_dir_all(epochs.join(name)).map_err(|error| disk_error(name, &error))?;
     }
     files::sync_directory(&options.dir).map_err(|error| disk_error("the store's directory", &error))?;
@@ -500,7 +555,7 @@ fn check_kek(options: &Options, some_key_opens: bool, some_does_not: bool) -> Re
 
 /// Opens the epoch that takes appends. A damaged one is moved aside and a fresh one takes its place; with none at all, the
 /// kit's first begins.
-fn open_pointed(options: &Options, found: &mut Found, pointed: Option<EpochId>) -> Result<Epoch, StoreError> {
+fn open_pointed(options: &Options, ran: u64, found: &mut Found, pointed: Option<EpochId>) -> Result<Epoch, StoreError> {
     let ordinal = found.values().map(|(_, about)| about.ordinal).max().unwrap_or(0) + 1;
     let mut fresh = About { ordinal, assignment: None, reason: EpochReason::First.into(), previous: Vec::new() };
     let chosen = match pointed {
@@ -514,7 +569,7 @@ fn open_pointed(options: &Options, found: &mut Found, pointed: Option<EpochId>) 
         None => without_summary(options, found, |_| true),
     };
     if let Some((id, (seal, about))) = chosen.and_then(|id| found.remove_entry(&id)) {
-        match Epoch::open(options, id, &options.epoch_dir(id), seal, about.clone()) {
+        match Epoch::open(options, ran, id, &options.epoch_dir(id), seal, about.clone()) {
             Ok(epoch) => return Ok(epoch),
             Err(OpenError::Unavailable(error)) => return Err(error),
             Err(OpenError::Damaged(text)) => {
@@ -525,30 +580,30 @@ fn open_pointed(options: &Options, found: &mut Found, pointed: Option<EpochId>) 
             }
         }
     }
-    create(options, fresh)
+    create(options, ran, fresh)
 }
 
 /// A cut fell between the closing of an epoch and the pointing to the next one.
-fn go_on_to_successor(options: &Options, found: &mut Found, mut closed: Epoch) -> Result<Epoch, StoreError> {
-    closed.summarise()?;
+fn go_on_to_successor(options: &Options, ran: u64, found: &mut Found, mut closed: Epoch) -> Result<Epoch, StoreError> {
+    closed.summarise(None)?;
     let made = without_summary(options, found, |about| about.previous == closed.id.0.as_slice());
     let (id, about) = (closed.id, closed.about.clone());
     let carried = closed.carried()?;
     let seal = read_seal(options, id)?.ok_or_else(|| StoreError::Broken("the closed epoch's key is gone".into()))?;
     drop(closed);
     let next = match made.or(none_epoch(found)).and_then(|next| found.remove_entry(&next)) {
-        Some((next, (seal, about))) => match Epoch::open(options, next, &options.epoch_dir(next), seal, about.clone()) {
+        Some((next, (seal, about))) => match Epoch::open(options, ran, next, &options.epoch_dir(next), seal, about.clone()) {
             Ok(epoch) => epoch,
             Err(OpenError::Unavailable(error)) => return Err(error),
             Err(OpenError::Damaged(text)) => {
                 move_aside(options, next, &text)?;
-                create(options, About { reason: EpochReason::Damaged.into(), previous: next.0.to_vec(), ..about })?
+                create(options, ran, About { reason: EpochReason::Damaged.into(), previous: next.0.to_vec(), ..about })?
             }
         },
         None => {
             let ordinal = found.values().map(|(_, about)| about.ordinal).fold(about.ordinal, u64::max) + 1;
             let reason = EpochReason::AssignmentEnd.into();
-            create(options, About { ordinal, assignment: None, reason, previous: id.0.to_vec() })?
+            create(options, ran, About { ordinal, assignment: None, reason, previous: id.0.to_vec() })?
         }
     };
     next.take_carried(&carried)?;
@@ -567,22 +622,14 @@ fn none_epoch(found: &Found) -> Option<EpochId> {
     found.iter().find(|(_, (_, about))| about.assignment.is_none()).map(|(id, _)| *id)
 }
 
-/// The assignment of an epoch that was moved aside, where its papers still open.
-fn assignment_of_damaged(options: &Options, id: EpochId) -> Option<String> {
-    let dir = options.epochs_dir().join(format!("{DAMAGED}{id}"));
-    let wrapped = files::read(&dir.join("key")).ok()??;
-    let seal = EpochSeal::unwrap(&options.kek, &options.kit, id, &wrapped).ok()?;
-    about::read_about(&dir, &seal)?.assignment
-}
-
 /// What listings need of an epoch that does not take appends; `None` where it was made for a switch that never happened,
 /// and is removed, or is damaged, and is moved aside.
-fn summarised(options: &Options, id: EpochId, seal: EpochSeal, about: About) -> Result<Option<Resting>, StoreError> {
+fn summarised(options: &Options, ran: u64, id: EpochId, seal: EpochSeal, about: About) -> Result<Option<Resting>, StoreError> {
     let dir = options.epoch_dir(id);
     if let Some(summary) = about::read_summary(&dir, &seal) {
         return Ok(Some(Resting::new(about, &summary)));
     }
-    let mut epoch = match Epoch::open(options, id, &dir, seal, about) {
+    let mut epoch = match Epoch::open(options, ran, id, &dir, seal, about) {
         Ok(epoch) => epoch,
         Err(OpenError::Unavailable(error)) => return Err(error),
         Err(OpenError::Damaged(text)) => {
@@ -595,12 +642,12 @@ fn summarised(options: &Options, id: EpochId, seal: EpochSeal, about: About) -> 
         fs::remove_dir_all(&dir).map_err(|error| disk_error("an epoch that was never used", &error))?;
         return Ok(None);
     }
-    let summary = epoch.summarise()?;
+    let summary = epoch.summarise(None)?;
     Ok(Some(Resting::new(epoch.about.clone(), &summary)))
 }
 
 /// Makes a fresh epoch and opens it. It is whole before it gets its name, and takes appends once it is pointed to.
-fn create(options: &Options, about: About) -> Result<Epoch, StoreError> {
+fn create(options: &Options, ran: u64, about: About) -> Result<Epoch, StoreError> {
     let mut id = EpochId([0; 16]);
     fill_random(&mut id.0).map_err(about::no_random)?;
     let seal = EpochSeal::fresh(&options.kit, id).map_err(about::no_random)?;
@@ -615,22 +662,7 @@ fn create(options: &Options, about: About) -> Result<Epoch, StoreError> {
     about::write_identity(&making, &seal, &options.kek, &about)?;
     fs::rename(&making, &dir).map_err(|error| disk_error("a fresh epoch", &error))?;
     files::sync_parent(&dir).map_err(|error| disk_error("a fresh epoch", &error))?;
-    Epoch::open(options, id, &dir, seal, about).map_err(unavailable)
-}
-
-/// Takes an epoch out of the way; nothing of it is deleted.
-fn move_aside(options: &Options, id: EpochId, why: &str) -> Result<(), StoreError> {
-    tracing::error!(epoch = %id, why, "an epoch does not open and is moved aside; what it held unsent waits for salvage");
-    let aside = options.epochs_dir().join(format!("{DAMAGED}{id}"));
-    fs::rename(options.epoch_dir(id), &aside).map_err(|error| disk_error("moving an epoch aside", &error))?;
-    files::sync_parent(&aside).map_err(|error| disk_error("moving an epoch aside", &error))
-}
-
-/// Epochs that were moved aside and that no journal has told of.
-fn undeclared_damage(options: &Options) -> Result<Vec<EpochId>, StoreError> {
-    let names = epoch_names(options)?;
-    let undeclared = names.iter().filter(|name| !options.epochs_dir().join(name).join("declared").exists());
-    Ok(undeclared.filter_map(|name| name.strip_prefix(DAMAGED)?.parse().ok()).collect())
+    Epoch::open(options, ran, id, &dir, seal, about).map_err(unavailable)
 }
 
 fn epoch_names(options: &Options) -> Result<Vec<String>, StoreError> {
@@ -657,35 +689,4 @@ fn write_pointer(options: &Options, was: Option<EpochId>, is: EpochId) -> Result
         return Ok(());
     }
     files::replace(&pointer_path(options), format!("{is}\n").as_bytes()).map_err(|error| disk_error("open", &error))
-}
-
-/// Ascending numbers as spans.
-fn spans(numbers: &[u64]) -> Vec<(u64, u64)> {
-    let mut spans: Vec<(u64, u64)> = Vec::new();
-    for seq in numbers {
-        match spans.last_mut() {
-            Some((_, last)) if *last + 1 == *seq => *last = *seq,
-            _ => spans.push((*seq, *seq)),
-        }
-    }
-    spans
-}
-
-fn unreadable(epoch: EpochId, lane: Lane, first: u64, last: u64) -> Content {
-    Content::Gap(wire::Gap {
-        epoch: epoch.0.to_vec(),
-        lane: lane.to_wire().into(),
-        first,
-        last,
-        count: last - first + 1,
-        reason: wire::GapReason::Unreadable.into(),
-        oldest_boottime_ns: 0,
-        newest_boottime_ns: 0,
-    })
-}
-
-/// What the open epoch's journal says of one that was moved aside: up to which number it went is unknown.
-fn lost_with_store(id: EpochId) -> wire::EpochClosed {
-    let ends = Lane::ALL.map(|lane| wire::LaneEnd { lane: lane.to_wire().into(), last: None });
-    wire::EpochClosed { epoch: id.0.to_vec(), ends: ends.to_vec(), reason: EpochReason::Damaged.into() }
 }

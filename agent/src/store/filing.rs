@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use kit_protocol::uplink::id::Lane;
+use kit_protocol::uplink::id::{EpochId, Lane};
 use kit_protocol::uplink::wire::definition::What;
 use kit_protocol::uplink::wire::{self, record::Content};
 use prost::Message;
@@ -83,6 +83,21 @@ pub(crate) fn journal_draft(stamp: Stamp, content: Content) -> Draft {
         origin: None,
         marks: Vec::new(),
     }
+}
+
+/// That the numbers from `first` to `last` will never come. `times` are those of the oldest and the newest of them on
+/// CLOCK_BOOTTIME, nanoseconds; zeros where they are not known.
+pub(crate) fn gap(epoch: EpochId, lane: Lane, (first, last): (u64, u64), reason: wire::GapReason, times: (u64, u64)) -> Content {
+    Content::Gap(wire::Gap {
+        epoch: epoch.0.to_vec(),
+        lane: lane.to_wire().into(),
+        first,
+        last,
+        count: last.saturating_sub(first).saturating_add(1),
+        reason: reason.into(),
+        oldest_boottime_ns: times.0,
+        newest_boottime_ns: times.1,
+    })
 }
 
 /// Makes the record of `draft` under `assignment`; `define` gives small numbers.

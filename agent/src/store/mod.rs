@@ -7,18 +7,22 @@
 mod about;
 mod append;
 mod block;
+mod bygone;
 #[cfg(test)]
 #[path = "tests/conformance.rs"]
 mod conformance;
+mod deletion;
 mod epoch;
 pub mod epochs;
 mod files;
 pub mod filing;
+mod gone;
 #[cfg(test)]
 #[path = "tests/memory.rs"]
 pub(crate) mod memory;
 pub mod outbox;
 mod reading;
+mod retention;
 pub mod seal;
 mod segments;
 mod sled;
@@ -28,4 +32,5 @@ pub mod thread;
 
 pub use epochs::{FREE_FLOOR_OCTETS, Options, StampSource, Store};
 pub use filing::Stamp;
+pub use retention::Retention;
 pub use seal::Kek;

@@ -238,6 +238,11 @@ pub trait Outbox: Send {
     /// Makes durable what was not waited for; called before a clean end.
     fn flush(&mut self) -> Result<(), StoreError>;
 
+    /// Deletes some of what is settled and past its time, in one step, each whole; `true` where there may be more. What is not
+    /// settled is never deleted by this. Deleted numbers stay settled and are given by no read; where `reset_settled` shows that
+    /// the centre does not hold them any more, they are declared as `Gap{PURGED_AFTER_ACK}` in the open epoch's journal, once.
+    fn tidy(&mut self) -> Result<bool, StoreError>;
+
     /// What was marked last under `key`; marks pass from epoch to epoch.
     fn mark(&self, key: &str) -> Option<Vec<u8>>;
 

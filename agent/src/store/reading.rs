@@ -84,7 +84,7 @@ impl Epoch {
             if seq < reading.next {
                 continue;
             }
-            if which == Which::Waiting && (self.lane(lane).settled.contains(seq) || self.is_withheld(lane, seq)) {
+            if self.is_left_out(lane, seq, which) {
                 reading.next = seq + 1;
                 continue;
             }
@@ -110,6 +110,13 @@ impl Epoch {
             reading.next = seq + 1;
         }
         Ok(true)
+    }
+
+    fn is_left_out(&self, lane: Lane, seq: u64, which: Which) -> bool {
+        match which {
+            Which::Waiting => self.lane(lane).settled.contains(seq) || self.is_withheld(lane, seq),
+            Which::All => self.lane(lane).gone.until(seq).is_some(),
+        }
     }
 
     fn open_entry(
@@ -138,7 +145,7 @@ impl Epoch {
 
     /// Notes a number that does not open; false where there are enough of them.
     fn lose(&self, reading: &mut Reading, lane: Lane, seq: u64, which: Which) -> bool {
-        if which == Which::Waiting && (self.lane(lane).settled.contains(seq) || self.is_withheld(lane, seq)) {
+        if self.is_left_out(lane, seq, which) {
             reading.next = seq + 1;
             return true;
         }

@@ -58,12 +58,16 @@ pub(crate) enum Tree {
     NeverWritten,
     /// Lane and number → the sealed reason why it is not sent.
     Quarantine,
+    /// Lane and number → last of a span of numbers whose records were deleted, and whether a gap names them.
+    Gone,
+    /// Class and number of a segment file → what is in it, or that it is deleted.
+    Files,
     /// What is true of the epoch as a whole: closed, how far numbers were checked, extents of segment files.
     About,
 }
 
 impl Tree {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Lane(0),
         Self::Lane(1),
         Self::Lane(2),
@@ -75,6 +79,8 @@ impl Tree {
         Self::Settled,
         Self::NeverWritten,
         Self::Quarantine,
+        Self::Gone,
+        Self::Files,
         Self::About,
     ];
 
@@ -88,6 +94,8 @@ impl Tree {
             Self::Settled => "settled".into(),
             Self::NeverWritten => "never-written".into(),
             Self::Quarantine => "quarantine".into(),
+            Self::Gone => "gone".into(),
+            Self::Files => "files".into(),
             Self::About => "about".into(),
         }
     }

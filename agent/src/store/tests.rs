@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kit_protocol::uplink::id::{EpochId, Lane, RunId};
 use kit_protocol::uplink::settlement::Settlement;
@@ -12,7 +14,9 @@ use kit_protocol::uplink::wire::{self, EpochReason, record::Content};
 use super::conformance::{ALL, append, copy_all, journal, options, value};
 use super::epoch::{lane_index, lane_tree};
 use super::epochs::{Options, Store};
+use super::filing::Stamp;
 use super::outbox::{Appended, Class, NewRecord, Outbox, StoreError};
+use super::retention::Retention;
 use super::seal::Kek;
 use super::sled::{Commit, Tree};
 
@@ -463,4 +467,140 @@ fn i1_a_database_that_met_a_full_disk_opens_again_with_all_that_was_told() {
     let chunk = store.read(epoch, Lane::Vitals, 1, ALL).unwrap();
     assert!(chunk.records.len() == 50 || chunk.records.len() == 250, "all of the group or none: {}", chunk.records.len());
     append(&mut store, value(Lane::Vitals, b"life goes on"));
+}
+
+fn continuous(n: u8) -> NewRecord {
+    NewRecord { class: Class::ContinuousWaveform, ..segment(n) }
+}
+
+fn tidy(store: &mut Store) {
+    while store.tidy().unwrap() {}
+}
+
+#[test]
+fn i3_a_file_goes_once_it_is_settled_and_past_its_time_and_not_before() {
+    const DAY_NS: u64 = 86_400_000_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicU64::new(5 * DAY_NS));
+    let open = |boot_began: u64| {
+        let now = Arc::clone(&now);
+        let stamp = Arc::new(move || {
+            let clock = wire::Clock { boot_id: vec![7; 16], ..Default::default() };
+            Stamp { boottime_ns: now.load(Ordering::Relaxed) - boot_began, clock }
+        });
+        Store::open(Options { stamp, retention: Retention::default(), ..options(dir.path()) }).unwrap()
+    };
+    let mut store = open(0);
+    let epoch = store.open_epoch().0;
+    append(&mut store, segment(1));
+    append(&mut store, continuous(2));
+    let files = |wanted: &[&str]| {
+        let names = super::files::names(&epoch_dir(dir.path(), epoch)).unwrap();
+        let names: Vec<_> = names.into_iter().filter(|name| name.starts_with("wc-") || name.starts_with("wp-")).collect();
+        assert_eq!(names, wanted);
+    };
+    now.fetch_add(3 * DAY_NS, Ordering::Relaxed);
+    tidy(&mut store);
+    files(&["wc-000001", "wp-000001"]);
+    store.settle(epoch, Lane::Waveforms, &Settlement::upto(2, None)).unwrap();
+    append(&mut store, continuous(3));
+    store.settle(epoch, Lane::Waveforms, &Settlement::upto(3, None)).unwrap();
+    tidy(&mut store);
+    files(&["wc-000001", "wp-000001"]);
+    now.fetch_add(DAY_NS, Ordering::Relaxed);
+    tidy(&mut store);
+    store.flush().unwrap();
+    drop(store);
+
+    // Another boot, whose clock begins again.
+    let mut store = open(9 * DAY_NS);
+    tidy(&mut store);
+    files(&["wc-000001", "wp-000001"]);
+    now.fetch_add(DAY_NS, Ordering::Relaxed);
+    tidy(&mut store);
+    files(&["wp-000001"]);
+    let numbers = |store: &mut Store| {
+        let records = store.read_local(epoch, Lane::Waveforms, 1, ALL).unwrap().records;
+        records.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&mut store), [1]);
+    now.fetch_add(26 * DAY_NS, Ordering::Relaxed);
+    tidy(&mut store);
+    files(&[]);
+    assert_eq!(append(&mut store, continuous(4)), Appended::New { epoch, seq: 4 });
+    files(&["wc-000002"]);
+}
+
+#[test]
+fn i3_a_cut_within_the_deletion_of_a_file_is_made_good_at_the_next_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let epoch = store.open_epoch().0;
+    for n in 1..=3 {
+        append(&mut store, continuous(n));
+    }
+    store.settle(epoch, Lane::Waveforms, &Settlement::upto(3, None)).unwrap();
+    let path = epoch_dir(dir.path(), epoch).join("wc-000001");
+    let octets = fs::read(&path).unwrap();
+    tidy(&mut store);
+    append(&mut store, continuous(4));
+    // As it is between the commit and the unlinking.
+    let mut commit = Commit::default();
+    commit.put(Tree::Files, &super::deletion::file_key(Class::ContinuousWaveform, 1), &[0xFF]);
+    store.open_for_test().db.commit(commit).unwrap();
+    drop(store);
+    fs::write(&path, octets).unwrap();
+    for _ in 0..2 {
+        let mut store = self::store(dir.path());
+        assert!(!path.exists());
+        let chunk = store.read_local(epoch, Lane::Waveforms, 1, ALL).unwrap();
+        assert_eq!((chunk.records.len(), chunk.unreadable), (1, vec![]));
+        assert_eq!(gaps(&journal(&mut store, epoch)), []);
+    }
+}
+
+#[test]
+fn i3_a_cut_within_the_deletion_of_an_epoch_is_made_good_at_the_next_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let old = store.switch_epoch(Some("A-1"), EpochReason::AssignmentStart).unwrap();
+    append(&mut store, value(Lane::Vitals, b"one"));
+    let open = store.switch_epoch(Some("A-2"), EpochReason::AssignmentStart).unwrap();
+    store.settle(old, Lane::Vitals, &Settlement::upto(1, None)).unwrap();
+    store.settle(old, Lane::Journal, &Settlement::upto(2, None)).unwrap();
+    let image = dir.path().join("image");
+    copy_all(&epoch_dir(dir.path(), old), &image);
+    tidy(&mut store);
+    assert!(!epoch_dir(dir.path(), old).exists());
+    drop(store);
+    // Before its directory is renamed, and before all of it is removed.
+    for name in [old.to_string(), format!("gone-{old}")] {
+        let there = dir.path().join("epochs").join(&name);
+        copy_all(&image, &there);
+        let store = self::store(dir.path());
+        assert!(!there.exists(), "{name}");
+        assert_eq!(store.open_epoch().0, open);
+        assert_eq!(store.epochs().iter().filter(|view| view.epoch == old).count(), 1);
+    }
+    // What is known of deleted epochs is lost: nothing else is.
+    fs::write(dir.path().join("bygone"), b"damaged").unwrap();
+    assert_eq!(self::store(dir.path()).open_epoch().0, open);
+}
+
+#[test]
+fn the_index_does_not_grow_with_what_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let epoch = store.open_epoch().0;
+    for round in 1..=20_u64 {
+        let group: Vec<_> = (0..50).map(continuous).collect();
+        store.append(&group).unwrap();
+        store.settle(epoch, Lane::Waveforms, &Settlement::upto(50 * round, None)).unwrap();
+        tidy(&mut store);
+    }
+    let values = store.open_for_test().db.from(lane_tree(Lane::Waveforms), &[]).unwrap().count();
+    assert_eq!(values, 1, "the lane's last");
+    assert_eq!(store.open_for_test().db.from(Tree::Gone, &[]).unwrap().count(), 1);
+    assert_eq!(store.open_for_test().db.from(Tree::Files, &[]).unwrap().count(), 0);
+    assert_eq!(store.epochs().pop().unwrap().lanes[Lane::Waveforms.index()].octets, 0);
 }

@@ -15,7 +15,7 @@ use kit_protocol::uplink::id::{EpochId, Lane, Origin, RunId};
 use kit_protocol::uplink::settlement::Settlement;
 use kit_protocol::uplink::wire;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::epochs::{Options, Store};
 use super::filing::file;
@@ -34,6 +34,9 @@ pub const GROUP_PAUSE_MAX: Duration = Duration::from_millis(1);
 pub const REQUESTS_MAX: usize = 512;
 /// A store that failed is opened again after so long, at the earliest, and without being asked.
 pub const REOPEN_DELAY: Duration = Duration::from_secs(1);
+
+/// What is past its time is looked for so often, between other requests.
+pub const TIDIED_EVERY: Duration = Duration::from_secs(60);
 
 /// A record before it has its small numbers: the store resolves them against the open epoch, encodes once, appends.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ pub enum Request {
     Quarantine(EpochId, Lane, u64, String, Answer<()>),
     SwitchEpoch(Option<String>, wire::EpochReason, Answer<EpochId>),
     Mark(String, Answer<Option<Vec<u8>>>),
+    /// Asked by the thread of itself.
+    Tidy,
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -107,7 +112,7 @@ impl StoreHandle {
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
         let (publish, view) = watch::channel(StoreView { trouble: Some("opening".into()), ..StoreView::default() });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let worker = Worker { open, outbox: None, tried: None, queue, held: None, last_group: 0, publish };
+        let worker = Worker { open, outbox: None, tried: None, queue, held: None, last_group: 0, tidied: None, publish };
         std::thread::Builder::new().name("store".into()).spawn(move || runtime.block_on(worker.run()))?;
         Ok(Self { requests, view })
     }
@@ -201,6 +206,8 @@ struct Worker<O, F> {
     /// Taken from the queue, and next.
     held: Option<Request>,
     last_group: usize,
+    /// When nothing was found any more that is past its time.
+    tidied: Option<Instant>,
     publish: watch::Sender<StoreView>,
 }
 
@@ -210,6 +217,7 @@ impl<O: Outbox, F: FnMut() -> Result<O, StoreError>> Worker<O, F> {
         while let Some(request) = self.next().await {
             match request {
                 Request::Append(draft, answer) => self.append(*draft, answer).await,
+                Request::Tidy => self.tidy(),
                 Request::Close(answer) => {
                     let flushed = self.with(O::flush);
                     self.outbox = None;
@@ -235,7 +243,23 @@ impl<O: Outbox, F: FnMut() -> Result<O, StoreError>> Worker<O, F> {
                 Err(_) => self.open_if_due(),
             }
         }
-        self.queue.recv().await
+        let due = self.tidied.map_or_else(Instant::now, |tidied| tidied + TIDIED_EVERY);
+        if let Ok(request) = timeout_at(due, self.queue.recv()).await {
+            return request;
+        }
+        Some(Request::Tidy)
+    }
+
+    /// Deletes a step's worth of what is past its time.
+    fn tidy(&mut self) {
+        match self.with(O::tidy) {
+            Ok(true) => self.publish_keeping_trouble(),
+            Ok(false) => self.tidied = Some(Instant::now()),
+            Err(error) => {
+                tracing::warn!(%error, "what is past its time was not deleted");
+                self.tidied = Some(Instant::now());
+            }
+        }
     }
 
     /// Gathers a group around the first draft, commits it, and answers.
@@ -355,7 +379,7 @@ impl<O: Outbox, F: FnMut() -> Result<O, StoreError>> Worker<O, F> {
                 self.tell(answer, |outbox| outbox.switch_epoch(assignment.as_deref(), reason));
             }
             Request::Mark(key, answer) => drop(answer.send(self.with(|outbox| Ok(outbox.mark(&key))))),
-            Request::Append(..) | Request::Close(_) => {}
+            Request::Append(..) | Request::Tidy | Request::Close(_) => {}
         }
     }
 
@@ -514,6 +538,9 @@ mod tests {
         }
         fn flush(&mut self) -> Result<(), StoreError> {
             self.inner.flush()
+        }
+        fn tidy(&mut self) -> Result<bool, StoreError> {
+            self.inner.tidy()
         }
         fn mark(&self, key: &str) -> Option<Vec<u8>> {
             self.inner.mark(key)

@@ -9,6 +9,7 @@ pub mod planner;
 pub mod shelf;
 mod shell;
 #[cfg(test)]
+#[path = "tests/simulation/mod.rs"]
 mod simulation;
 pub mod state;
 pub mod status;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kit_agent::store::outbox::{Appended, Class, Mark};
 use kit_agent::store::thread::{Draft, StoreHandle};
-use kit_agent::store::{Kek, Options, Stamp};
+use kit_agent::store::{Kek, Options, Retention, Stamp};
 use kit_protocol::uplink::id::{BootId, EpochId, Lane, Origin};
 use kit_protocol::uplink::settlement::Settlement;
 use kit_protocol::uplink::wire::{self, EpochReason, record::Content};
@@ -36,6 +36,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         boot: BootId([7; 16]),
         stamp: Arc::new(move || Stamp { boottime_ns: 1, clock: clock.clone() }),
         free_floor: 0,
+        retention: Retention::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use kit_agent::identity::keys::{CentreKeys, KitKey};
 use kit_agent::identity::origin::OriginKey;
 use kit_agent::store::outbox::ReadLimit;
 use kit_agent::store::thread::StoreHandle;
-use kit_agent::store::{Kek, Options, Stamp};
+use kit_agent::store::{Kek, Options, Retention, Stamp};
 use kit_agent::sync::batch::{self, Built, Frame};
 use kit_agent::sync::state::About;
 use kit_agent::sync::status::SyncStatus;
@@ -252,6 +252,7 @@ pub async fn store(directory: &Path) -> Result<StoreHandle, Failure> {
         boot,
         stamp: Arc::new(move || Stamp { boottime_ns: clock.now().as_nanos(), clock: clock.stated() }),
         free_floor: 0,
+        retention: Retention::default(),
     })?;
     store.view().wait_for(|view| view.trouble.is_none()).await?;
     Ok(store)

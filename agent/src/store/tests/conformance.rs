@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kit_protocol::uplink::id::{BootId, EpochId, Lane, Origin};
 use kit_protocol::uplink::settlement::{Range, Settlement};
 use kit_protocol::uplink::wire::{self, EpochReason, definition::What, record::Content};
 use prost::Message;
 
+use super::Retention;
 use super::epochs::{Options, Store};
 use super::filing::Stamp;
 use super::memory::{Disk, MemoryOutbox};
@@ -78,6 +80,7 @@ pub(super) fn options(dir: &Path) -> Options {
         boot: BootId([7; 16]),
         stamp: Arc::new(move || Stamp { boottime_ns: 1, clock: clock.clone() }),
         free_floor: 0,
+        retention: Retention { epochs: Duration::ZERO, plan_waveforms: Duration::ZERO, continuous_waveforms: Duration::ZERO },
     }
 }
 
@@ -433,6 +436,122 @@ fn definitions_come_with_the_records_that_use_them<R: Rig>() {
     assert_eq!(outbox.define(&what), number);
 }
 
+fn tidy(outbox: &mut impl Outbox) -> u32 {
+    let mut steps = 0;
+    while outbox.tidy().unwrap() {
+        steps += 1;
+        assert!(steps < 100, "tidying ends");
+    }
+    steps
+}
+
+fn gaps(journal: &[(u64, Content)], of: EpochId) -> Vec<(wire::Lane, u64, u64, wire::GapReason)> {
+    let gap = |content: &Content| match content {
+        Content::Gap(gap) if gap.epoch == of.0 => Some((gap.lane(), gap.first, gap.last, gap.reason())),
+        _ => None,
+    };
+    journal.iter().filter_map(|(_, content)| gap(content)).collect()
+}
+
+fn i3_only_what_is_settled_is_deleted_and_its_numbers_stay_settled<R: Rig>() {
+    let mut rig = R::default();
+    let mut outbox = rig.open();
+    let epoch = outbox.open_epoch().0;
+    let segment = |n: u8| {
+        let class = if n.is_multiple_of(2) { Class::ContinuousWaveform } else { Class::PlanWaveform };
+        NewRecord { class, origin: Some(Origin([n; 8])), ..value(Lane::Waveforms, &[n; 300]) }
+    };
+    for n in 1..=4 {
+        append(&mut outbox, segment(n));
+    }
+    append(&mut outbox, value(Lane::Vitals, b"stays"));
+    assert_eq!(tidy(&mut outbox), 0, "nothing is settled");
+    outbox.settle(epoch, Lane::Waveforms, &Settlement::upto(4, Some(outbox.run()))).unwrap();
+    outbox.settle(epoch, Lane::Vitals, &Settlement::upto(1, None)).unwrap();
+    assert!(tidy(&mut outbox) > 0);
+    for n in 5..=6 {
+        append(&mut outbox, segment(n));
+    }
+    assert_eq!(tidy(&mut outbox), 0);
+    for _ in 0..2 {
+        let numbers = |chunk: super::outbox::Chunk| {
+            assert_eq!(chunk.unreadable, Vec::<u64>::new());
+            chunk.records.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(outbox.read_local(epoch, Lane::Waveforms, 1, ALL).unwrap()), [5, 6]);
+        assert_eq!(numbers(outbox.read(epoch, Lane::Waveforms, 1, ALL).unwrap()), [5, 6]);
+        assert_eq!(numbers(outbox.read_local(epoch, Lane::Vitals, 1, ALL).unwrap()), [1]);
+        let view = outbox.epochs().pop().unwrap().lanes[Lane::Waveforms.index()].clone();
+        assert_eq!((view.oldest, view.next, view.octets), (5, 7, 2 * 316));
+        assert_eq!(outbox.sealed_under(epoch, Lane::Waveforms, 2).unwrap(), None);
+        assert_eq!(gaps(&journal(&mut outbox, epoch), epoch), [], "they are not taken for numbers that were never written");
+        outbox = rig.crash(outbox);
+    }
+    assert_eq!(append(&mut outbox, segment(1)), Appended::Known, "what is deleted is known all the same");
+    assert_eq!(append(&mut outbox, segment(7)), Appended::New { epoch, seq: 7 });
+}
+
+fn i3_a_restored_centre_is_told_once_of_what_was_deleted<R: Rig>() {
+    let mut rig = R::default();
+    let mut outbox = rig.open();
+    let epoch = outbox.open_epoch().0;
+    for n in 0..6_u8 {
+        append(&mut outbox, NewRecord { class: Class::ContinuousWaveform, ..value(Lane::Waveforms, &[n; 300]) });
+    }
+    outbox.settle(epoch, Lane::Waveforms, &Settlement::upto(6, None)).unwrap();
+    tidy(&mut outbox);
+    let mut restored = Settlement::upto(2, None);
+    restored.add(Range { first: 5, last: 5, run: None });
+    let purged = |first, last| (wire::Lane::Waveforms, first, last, wire::GapReason::PurgedAfterAck);
+    for _ in 0..2 {
+        outbox.reset_settled(epoch, Lane::Waveforms, &restored).unwrap();
+        assert_eq!(gaps(&journal(&mut outbox, epoch), epoch), [purged(3, 4), purged(6, 6)]);
+        let view = outbox.epochs().pop().unwrap().lanes[Lane::Waveforms.index()].clone();
+        assert_eq!((view.oldest, view.octets), (7, 0), "they do not wait");
+        assert_eq!(outbox.read(epoch, Lane::Waveforms, 1, ALL).unwrap().records, []);
+        outbox = rig.crash(outbox);
+    }
+    outbox.reset_settled(epoch, Lane::Waveforms, &Settlement::default()).unwrap();
+    let told = [purged(3, 4), purged(6, 6), purged(1, 2), purged(5, 5)];
+    assert_eq!(gaps(&journal(&mut outbox, epoch), epoch), told, "restored further back still");
+}
+
+fn i3_an_epoch_that_is_settled_goes_whole_and_is_answered_for<R: Rig>() {
+    let mut rig = R::default();
+    let mut outbox = rig.open();
+    let waits = outbox.switch_epoch(Some("A-1"), EpochReason::AssignmentStart).unwrap();
+    append(&mut outbox, value(Lane::Vitals, b"waits"));
+    let settled = outbox.switch_epoch(Some("A-2"), EpochReason::AssignmentStart).unwrap();
+    for _ in 0..3 {
+        append(&mut outbox, value(Lane::Vitals, b"settled"));
+    }
+    let open = outbox.switch_epoch(Some("A-3"), EpochReason::AssignmentStart).unwrap();
+    outbox.settle(settled, Lane::Vitals, &Settlement::upto(3, None)).unwrap();
+    assert_eq!(tidy(&mut outbox), 0, "its journal waits");
+    outbox.settle(settled, Lane::Journal, &Settlement::upto(2, None)).unwrap();
+    assert!(tidy(&mut outbox) > 0);
+    let mut outbox = rig.crash(outbox);
+    assert_eq!(outbox.read(waits, Lane::Vitals, 1, ALL).unwrap().records, [(1, b"waits".to_vec())]);
+    let chunk = outbox.read_local(settled, Lane::Vitals, 1, ALL).unwrap();
+    assert_eq!((chunk.records, chunk.unreadable, chunk.next), (vec![], vec![], 4));
+    assert_eq!(outbox.sealed_under(settled, Lane::Vitals, 2).unwrap(), None);
+    let view = outbox.epochs().into_iter().find(|view| view.epoch == settled).unwrap();
+    assert_eq!((view.lanes[Lane::Vitals.index()].next, view.drained(), view.open), (4, true, false));
+    let foreign = StoreError::Foreign { epoch: settled, lane: Lane::Vitals, seq: 4 };
+    assert_eq!(outbox.settle(settled, Lane::Vitals, &Settlement::upto(4, None)), Err(foreign.clone()));
+    assert_eq!(outbox.reset_settled(settled, Lane::Vitals, &Settlement::upto(4, None)), Err(foreign));
+    outbox.settle(settled, Lane::Vitals, &Settlement::upto(3, None)).unwrap();
+    let purged = |first, last| (wire::Lane::Vitals, first, last, wire::GapReason::PurgedAfterAck);
+    for _ in 0..2 {
+        outbox.reset_settled(settled, Lane::Vitals, &Settlement::upto(1, None)).unwrap();
+        assert_eq!(gaps(&journal(&mut outbox, open), settled), [purged(2, 3)]);
+        outbox = rig.crash(outbox);
+    }
+    outbox.reset_settled(settled, Lane::Vitals, &Settlement::default()).unwrap();
+    assert_eq!(gaps(&journal(&mut outbox, open), settled), [purged(2, 3), purged(1, 1)]);
+    assert_eq!(tidy(&mut outbox), 0);
+}
+
 macro_rules! conform {
     ($rig:ident, $module:ident: $($name:ident),* $(,)?) => {
         mod $module {
@@ -468,4 +587,7 @@ both_conform!(
     a_closed_epoch_is_read_settled_and_drained,
     marks_are_kept_with_their_record_and_with_one_that_is_known,
     definitions_come_with_the_records_that_use_them,
+    i3_only_what_is_settled_is_deleted_and_its_numbers_stay_settled,
+    i3_a_restored_centre_is_told_once_of_what_was_deleted,
+    i3_an_epoch_that_is_settled_goes_whole_and_is_answered_for,
 );

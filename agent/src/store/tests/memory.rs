@@ -7,7 +7,8 @@ use kit_protocol::uplink::id::{BootId, EpochId, Lane, Origin, RunId};
 use kit_protocol::uplink::settlement::Settlement;
 use kit_protocol::uplink::wire::{self, EpochReason, definition::What, record::Content};
 
-use super::filing::{Definitions, Stamp, file, journal_draft};
+use super::filing::{Definitions, Stamp, file, gap, journal_draft};
+use super::gone::{Fate, Gone};
 use super::outbox::{Appended, Chunk, EpochView, LaneView, NewRecord, Outbox, ReadLimit, StoreError, stays_here};
 
 /// What outlives a crash, and what a test may do to it.
@@ -51,11 +52,28 @@ struct Epoch {
 struct LaneRecords {
     records: BTreeMap<u64, (RunId, Arc<[u8]>)>,
     settled: Settlement,
+    /// The last number given.
+    last: u64,
+    gone: Gone,
 }
 
 impl LaneRecords {
     fn next(&self) -> u64 {
-        self.records.last_key_value().map_or(1, |(seq, _)| seq + 1)
+        self.last + 1
+    }
+
+    fn is_settled(&self) -> bool {
+        self.settled.settled_upto() >= self.last
+    }
+
+    /// Deletes what is settled.
+    fn purge(&mut self) -> bool {
+        let settled: Vec<u64> = self.records.keys().copied().filter(|seq| self.settled.contains(*seq)).collect();
+        for seq in &settled {
+            self.records.remove(seq);
+            self.gone.mark(*seq, *seq, Fate::Acknowledged);
+        }
+        !settled.is_empty()
     }
 }
 
@@ -133,6 +151,7 @@ impl MemoryOutbox {
         let lane = &mut epoch.lanes[record.lane.index()];
         let seq = lane.next();
         lane.records.insert(seq, (self.run, record.bytes.as_slice().into()));
+        lane.last = seq;
         Appended::New { epoch: epoch.id, seq }
     }
 
@@ -255,6 +274,12 @@ impl Outbox for MemoryOutbox {
     fn reset_settled(&mut self, epoch: EpochId, lane: Lane, settled: &Settlement) -> Result<(), StoreError> {
         self.refuse_foreign(epoch, lane, settled)?;
         self.lane_mut(epoch, lane)?.settled = settled.clone();
+        let asked_for = self.epoch(epoch)?.lanes[lane.index()].gone.asked_for_by(settled);
+        for span in asked_for {
+            self.append_own(gap(epoch, lane, span, wire::GapReason::PurgedAfterAck, (0, 0)));
+            self.lane_mut(epoch, lane)?.gone.mark(span.0, span.1, Fate::Declared);
+            self.save();
+        }
         let forgotten = |(id, of, seq): &(EpochId, Lane, u64), reason: &str| {
             (*id, *of) == (epoch, lane) && !settled.contains(*seq) && !stays_here(reason)
         };
@@ -327,6 +352,20 @@ impl Outbox for MemoryOutbox {
     fn flush(&mut self) -> Result<(), StoreError> {
         self.save();
         Ok(())
+    }
+
+    /// Here nothing has any time: waveforms that are settled go, and of an epoch that is settled whole, everything.
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        let open = self.live.open;
+        let mut any = false;
+        for (index, epoch) in self.live.epochs.iter_mut().enumerate() {
+            let closed = index != open && epoch.assignment.is_some() && epoch.lanes.iter().all(LaneRecords::is_settled);
+            for (lane, records) in Lane::ALL.into_iter().zip(&mut epoch.lanes) {
+                any |= (closed || lane == Lane::Waveforms) && records.purge();
+            }
+        }
+        self.save();
+        Ok(any)
     }
 
     fn mark(&self, key: &str) -> Option<Vec<u8>> {
