@@ -4,6 +4,7 @@
 //! The live signal is asked for, twice a second: what came since the answer before. An ER3 numbers its rows, so that a hole
 //! is counted; the others do not, and after an answer that never came nobody can tell how many samples went with it.
 //! Source: [`kit_protocol::serial::lepu`], [`kit_protocol::file::lepu_er3`]; the UUIDs also in viatom_bp2_ha a3d8de6.
+//! What it had gathered when the link came up is not of this conversation, and left out: nobody knows who wore it then.
 //! Which of the two requests a device knows is tried, the likelier by its name first. Samples are the device's own integers;
 //! derived leads are not recorded. A file that an ER3 wrote is taken too; so are recorded frames.
 
@@ -96,6 +97,8 @@ enum Ask {
 struct Lepu {
     gatt: GattSession,
     framer: Framer,
+    /// When a device that is asked came up.
+    up: Option<Moment>,
     ask: Ask,
     /// What is asked for: information first, then the signal.
     request: FrameCommand,
@@ -150,10 +153,23 @@ struct Rows<'a> {
     artifact: bool,
 }
 
+impl Rows<'_> {
+    /// Those that were made within `span`, the newest ones.
+    fn of_the_last(mut self, span: Duration) -> Self {
+        let channels = self.meaning.leads.len().max(1);
+        let most = span.as_millis() * u128::from(self.meaning.rate_hz) / 1_000;
+        let older = (self.samples.len() / channels).saturating_sub(usize::try_from(most).unwrap_or(usize::MAX));
+        self.samples = self.samples.get(older * channels..).unwrap_or_default();
+        self.first = self.first.zip(u32::try_from(older).ok()).map(|(first, older)| first.wrapping_add(older));
+        self
+    }
+}
+
 impl Session for Lepu {
     fn handle_event(&mut self, now: Moment, event: Event<'_>) {
         match &event {
             Event::Up { has, .. } if has.contains(&Endpoint::SERIAL) => self.file = Some(Vec::new()),
+            Event::Up { has, .. } if has.contains(&WRITTEN) => self.up = Some(now),
             Event::Received { octets, by: By::File, .. } => self.gather(octets),
             Event::Received { from, octets, .. } if *from == NOTIFIED => self.notified(now, octets),
             Event::Down { .. } => self.down(now),
@@ -205,6 +221,7 @@ impl Lepu {
         Self {
             gatt,
             framer: Framer::default(),
+            up: None,
             ask: Ask::Never,
             request: FrameCommand::INFORMATION,
             live: if named("ER3") { FrameCommand::LIVE_NUMBERED } else { FrameCommand::LIVE },
@@ -312,7 +329,7 @@ impl Lepu {
         };
         self.rows(
             now,
-            &Rows {
+            Rows {
                 off: if live.lead_off() { u32::MAX } else { 0 },
                 meaning: Meaning { leads, rate_hz: Live::RATE_HZ, scale: Live::SCALE },
                 first: None,
@@ -327,7 +344,7 @@ impl Lepu {
         let leads = live.lead_type.channels().unwrap_or_default().to_vec();
         self.rows(
             now,
-            &Rows {
+            Rows {
                 off: live.channels_off(),
                 meaning: Meaning { leads, rate_hz: LiveNumbered::RATE_HZ, scale: lepu_er3::SCALE },
                 first: Some(live.first),
@@ -338,7 +355,11 @@ impl Lepu {
         self.heart_rate(now, live.heart_rate, live.battery, false, content);
     }
 
-    fn rows(&mut self, now: Moment, rows: &Rows<'_>) {
+    fn rows(&mut self, now: Moment, rows: Rows<'_>) {
+        let rows = &match self.up {
+            Some(up) => rows.of_the_last(now.since(up)),
+            None => rows,
+        };
         if rows.samples.is_empty() {
             return;
         }

@@ -131,6 +131,12 @@ fn an_er3_is_asked_twice_a_second_and_recorded_by_its_numbers() {
 }
 
 #[test]
+fn i4_what_a_device_gathered_before_the_link_came_up_is_not_recorded() {
+    let given = play("ER3", [HALF, asked(1), numbered(&er3(1_000, 375)), HALF, asked(2), numbered(&er3(1_375, 125))]);
+    assert_eq!(story(&given), [CLOCK, FOUR, "1: 0+500 @1250", "1: 125+500 @1375", "end 1"]);
+}
+
+#[test]
 fn a_hole_in_the_numbers_is_counted_and_numbers_that_go_back_begin_anew() {
     let given = play(
         "ER3",
