@@ -28,6 +28,8 @@ use crate::store::thread::Draft;
 
 /// Signal that one segment of a stream holds, at most.
 const SEGMENT_SPAN_MAX: Duration = Duration::from_secs(4);
+/// A stream that is silent for so long: what is pending of it is filed, and does not wait for what may never come.
+const PENDING_MAX: Duration = Duration::from_secs(5);
 /// Octets of a refused measurement that are kept.
 const REFUSED_OCTETS_MAX: usize = VALUE_SEALED_OCTETS_MAX - 600;
 /// Measurements wait for a clock that tells whose they are: so many at most …
@@ -289,13 +291,24 @@ impl<S: Surroundings> Recorder<S> {
     /// When [`Recorder::handle_timeout`] is wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Moment> {
-        self.held_since.map(|since| since + HOLD_MAX)
+        let held = self.held_since.map(|since| since + HOLD_MAX);
+        let pending = self.recordings.values().filter(|recording| recording.is_live() && recording.pending_frames() > 0);
+        pending.map(|recording| recording.last_received + PENDING_MAX).chain(held).min()
     }
 
     /// Takes in that the time `poll_timeout` asked for may have come.
     pub fn handle_timeout(&mut self, now: Moment) {
-        if self.poll_timeout().is_some_and(|at| at <= now) {
+        if self.held_since.is_some_and(|since| since + HOLD_MAX <= now) {
             self.judge_held(true);
+        }
+        let silent = |recording: &Recording| {
+            recording.is_live() && recording.pending_frames() > 0 && recording.last_received + PENDING_MAX <= now
+        };
+        let silent: Vec<u32> =
+            self.recordings.iter().filter(|(_, recording)| silent(recording)).map(|(number, _)| *number).collect();
+        for number in silent {
+            self.file_pending(number, 0, false);
+            self.file_noise(number);
         }
     }
 

@@ -175,6 +175,24 @@ fn i1_every_sample_is_in_exactly_one_segment_and_every_output_answered_once() {
 }
 
 #[test]
+fn i1_what_a_silent_stream_left_pending_does_not_wait_for_more() {
+    let mut recorder = recorder(BTreeMap::new());
+    recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
+    assert_eq!(recorder.poll_timeout(), None);
+    recorder.take(at(1), Ok((Token(1), Output::Samples { recording: 1, block: block(0, 500, 1, 14) })));
+    let due = recorder.poll_timeout().unwrap();
+    assert_eq!(due.as_nanos(), 5_998_000_000);
+    recorder.handle_timeout(at(5));
+    assert!(filings(&mut recorder).is_empty());
+    recorder.handle_timeout(due);
+    let filed = filings(&mut recorder);
+    assert_eq!((filed.len(), segment(&filed[0]).samples, segment(&filed[0]).last), (1, 500, false));
+    assert_eq!((filed[0].answers.len(), recorder.poll_timeout()), (2, None));
+    recorder.take(at(9), Ok((Token(2), Output::End { recording: 1 })));
+    assert!(segment(&filings(&mut recorder)[0]).last);
+}
+
+#[test]
 fn a_block_is_answered_only_with_the_segment_that_holds_its_last_sample() {
     let mut recorder = recorder(BTreeMap::new());
     recorder.take(at(0), Ok((Token(0), Output::Begin { recording: 1, head: head(1, 500) })));
