@@ -47,7 +47,8 @@ fn converse(sent: &Sent) -> usize {
     session.handle_event(Moment::ZERO, Event::Up { mtu: 247, security: Security::None, has: &sent.has });
     let mut given = settle(&mut *session, Moment::ZERO);
     for (at, from, octets) in &sent.values {
-        session.handle_event(*at, Event::Received { from: *from, octets, by: By::Notification });
+        let by = if *from == Endpoint::SERIAL { By::Serial } else { By::Notification };
+        session.handle_event(*at, Event::Received { from: *from, octets, by });
         given += settle(&mut *session, *at);
     }
     given
@@ -86,6 +87,7 @@ fn sessions(criterion: &mut Criterion) {
         if sent.values.is_empty() {
             continue;
         }
+        assert!(converse(&sent) > 0, "{} gives nothing", device.name);
         group.throughput(Throughput::Elements(u64::try_from(sent.values.len()).unwrap_or(u64::MAX)));
         group.bench_function(device.name, |bencher| bencher.iter(|| converse(black_box(&sent))));
     }
