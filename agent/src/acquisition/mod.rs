@@ -1,6 +1,7 @@
 //! From a device to the outbox: transports are opened, sessions run over them, the Recorder files what they give.
 
 pub mod belonging;
+pub mod filing;
 pub mod keeper;
 pub mod marks;
 mod names;

@@ -41,34 +41,6 @@ const RECORDINGS_KNOWN_MAX: usize = 64;
 /// What the journal calls measurements that are not the patient's.
 pub const NOT_THE_PATIENT: &str = "not-the-patient";
 
-/// What is to become durable, and whom to tell.
-#[derive(Debug)]
-pub struct Filing {
-    /// The record.
-    pub draft: Draft,
-    /// The session's outputs that are answered when it is durable.
-    pub answers: Vec<Answer>,
-}
-
-/// One output's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is on the disk.
-    Stored(Token),
-    /// It was refused, and that is on the disk.
-    Refused(Token),
-}
-
-impl Answer {
-    /// The same output, refused.
-    #[must_use]
-    pub fn refused(self) -> Self {
-        match self {
-            Self::Stored(token) | Self::Refused(token) => Self::Refused(token),
-        }
-    }
-}
-
 /// What the Recorder must know of the conversation it records.
 #[derive(Clone, Debug)]
 pub struct Conversation {
