@@ -12,7 +12,7 @@ use device_drivers::registry;
 use firmware_sim::devices::{self, Connection, Device};
 use firmware_sim::faults::Scenario;
 use harness::{bedside, clock};
-use kit_agent::acquisition::recorder::Answer;
+use kit_agent::acquisition::filing::Answer;
 use kit_protocol::moment::Moment;
 use kit_protocol::uplink::wire::Source;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use device_drivers::driver::{By, Endpoint, Event, Security, Start};
 use device_drivers::oximeter_contec::DRIVER;
 use harness::bedside;
-use kit_agent::acquisition::recorder::Answer;
+use kit_agent::acquisition::filing::Answer;
 use kit_protocol::decimal::Decimal;
 use kit_protocol::flac;
 use kit_protocol::gatt::date_time::DateTime;

@@ -7,7 +7,7 @@ use kit_protocol::reading::Kind;
 use kit_protocol::uplink::record;
 use kit_protocol::uplink::wire::{self, MissedReason};
 
-use super::recorder::Filing;
+use super::filing::Filing;
 
 /// Holes of a recording within this of the first are told in one record.
 const NOISE_SPAN_MAX: Duration = Duration::from_secs(4);

@@ -18,6 +18,7 @@ use kit_protocol::uplink::wire::{self, MissedReason, record::Content};
 use prost::Message;
 
 use super::belonging::{Judge, Now, Whose, Window};
+use super::filing::{Answer, Filing};
 use super::marks::{Marks, Remembered, StreamMark, last_record_key, mark_key, opened_key, remembered_key, shown_key};
 use super::names;
 use super::noise::{Noise, missed};

@@ -11,8 +11,8 @@ use kit_protocol::uplink::id::RecordingId;
 use kit_protocol::uplink::record;
 use kit_protocol::uplink::wire;
 
+use super::filing::Answer;
 use super::marks::StreamMark;
-use super::recorder::Answer;
 use crate::store::outbox::SEGMENT_SEALED_OCTETS_MAX;
 
 /// A stream's block has no fewer samples than this, unless the run itself is shorter.

@@ -9,7 +9,8 @@ use device_drivers::transport::{Link, LinkEvent, Occurrence};
 use kit_protocol::uplink::wire::record::Content;
 use tokio::sync::watch;
 
-use super::recorder::{Answer, Filing, NOT_THE_PATIENT, Recorder, Surroundings};
+use super::filing::{Answer, Filing};
+use super::recorder::{NOT_THE_PATIENT, Recorder, Surroundings};
 use super::roster::Roster;
 use super::window::{ReadingAt, Windows};
 use crate::clock::Clock;
